@@ -1,0 +1,1 @@
+"""Vectors and rows: the FAISS index and the LanceDB catalog. Knows nothing of video or models."""

@@ -1,0 +1,984 @@
+"""The truth: programs, assets, frames, clips and links in LanceDB; the only importer of ``lancedb``.
+
+A store is one folder::
+
+    store.json     the format's number, written last when the store is made
+    write.lock     held (flock) by the one writer; says who
+    tables/        one Lance table each
+    cache/         what index/live.py keeps; may be deleted at any time
+
+A program becomes visible by one commit: the flip of its row in ``programs`` to a new *number*. Its
+frames and assets carry that number and were committed before; a reader asks for the numbers that
+``programs`` shows and so never sees half. Whatever a killed writer leaves behind carries a number
+that no row shows, and the next writer deletes it.
+
+Frame ids are ``number << 24 | ordinal``. A number is never given twice, so no id ever means two frames.
+
+Shape letters: ``n`` frames, ``d`` dimensions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from index.errors import CatalogError, ModelMismatchError
+from index.files import WriteLock, write_atomically
+from index.rows import (
+    MAX_FRAMES,
+    ORDINAL_BITS,
+    AssetRecord,
+    ClipRecord,
+    FrameBatch,
+    LinkRecord,
+    ModelInfo,
+    NewAsset,
+    NewProgram,
+    ProgramFrames,
+    ProgramRecord,
+    ReviewRecord,
+    StoredClip,
+    id_range,
+    now_utc,
+)
+
+__all__ = [
+    "AssetRecord",
+    "Catalog",
+    "ClipRecord",
+    "FrameBatch",
+    "LinkRecord",
+    "ModelInfo",
+    "NewAsset",
+    "NewProgram",
+    "ProgramFrames",
+    "ProgramRecord",
+    "ReviewRecord",
+    "StoredClip",
+    "Writer",
+]
+
+FORMAT = 1
+STORE_KIND = "program-matcher store"
+
+_PRIMARY = {"lance-schema:unenforced-primary-key": "true"}
+_TABLES = ("models", "programs", "assets", "frames", "clips", "links", "reviews")
+#: Parts of one SQL filter; longer lists are cut.
+_FILTER_PARTS = 200
+#: Above so many, filtering in numpy beats a filter of ranges.
+_MANY_NUMBERS = 64
+_BATCH_ROWS = 8192
+#: Small files of a table above which :meth:`Writer.needs_compaction` says so.
+COMPACT_ABOVE = 100
+
+T = TypeVar("T")
+
+
+# ---------------------------------------------------------------- schemas
+
+
+def _schemas(d: int) -> dict[str, pa.Schema]:
+    """The tables; a key column must be non-null for Lance to take it as such."""
+
+    def key(name: str, kind: pa.DataType) -> pa.Field:
+        return pa.field(name, kind, nullable=False, metadata=_PRIMARY)
+
+    def whole(name: str) -> pa.Field:
+        return pa.field(name, pa.int64(), nullable=False)
+
+    text, real = pa.string(), pa.float64()
+    return {
+        "models": pa.schema([key("fingerprint", text), ("name", text), whole("d"), ("config", text)]),
+        "programs": pa.schema(
+            [
+                key("program_id", text),
+                whole("number"),
+                ("title", text),
+                ("aliases", pa.list_(text)),
+                ("categories", pa.list_(text)),
+                ("added_at", text),
+                ("state", text),
+                ("source_fingerprint", text),
+                whole("asset_count"),
+                whole("frame_count"),
+            ]
+        ),
+        "assets": pa.schema(
+            [
+                whole("number"),
+                ("program_id", text),
+                ("asset_id", text),
+                ("path", text),
+                ("title", text),
+                ("duration_seconds", real),
+                whole("frame_count"),
+                whole("ordinal"),
+            ]
+        ),
+        "frames": pa.schema(
+            [
+                key("id", pa.int64()),
+                ("program_id", text),
+                ("asset_id", text),
+                ("t_seconds", real),
+                ("model", text),
+                whole("generation"),
+                ("vector", pa.list_(pa.float16(), d)),
+            ]
+        ),
+        "clips": pa.schema(
+            [
+                key("clip_id", text),
+                ("path", text),
+                ("title", text),
+                ("duration_seconds", real),
+                whole("frames_seen"),
+                ("model", text),
+                ("source_fingerprint", text),
+                ("kept_at", text),
+                ("t_seconds", pa.list_(real)),
+                # (n, d) little-endian float16, row by row.
+                ("vectors", pa.large_binary()),
+            ]
+        ),
+        "links": pa.schema(
+            [
+                key("clip_id", text),
+                ("decision", text),
+                ("program_id", text),
+                ("confidence", real),
+                whole("catalog_version"),
+                ("linked_at", text),
+                ("answer", text),
+            ]
+        ),
+        "reviews": pa.schema([("clip_id", text), ("program_id", text), ("verdict", text), ("at", text)]),
+    }
+
+
+_CLIP_COLUMNS = [
+    "clip_id",
+    "path",
+    "title",
+    "duration_seconds",
+    "frames_seen",
+    "model",
+    "source_fingerprint",
+    "kept_at",
+]
+
+
+# ---------------------------------------------------------------- small helpers
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _one_of(column: str, values: Iterable[str]) -> str:
+    return f"{column} IN ({', '.join(_quoted(value) for value in values)})"
+
+
+def _in_ranges(numbers: Iterable[int]) -> str:
+    ranges = (id_range(number) for number in numbers)
+    return " OR ".join(f"(id >= {start} AND id < {stop})" for start, stop in ranges)
+
+
+def _chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+# ---------------------------------------------------------------- the catalog
+
+
+class Catalog:
+    """A store, for reading; :meth:`writing` gives the writer.
+
+    Readers take no lock and write nothing. Each sees the moment of its last :meth:`refresh`.
+    Make one with :meth:`open` or :meth:`create`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection = lancedb.connect(path / "tables")
+        self._tables: dict[str, Any] = {}
+        self._refreshing = threading.RLock()
+        self._model: ModelInfo | None = None
+        self.refresh()
+
+    # ------------------------------------------------------------ open and create
+
+    @classmethod
+    def open(cls, path: str | Path, *, model: ModelInfo | None = None) -> Catalog:
+        """Open a store that is there.
+
+        Args:
+            path: The store's folder.
+            model: What the caller will make descriptors with; None where it makes none.
+
+        Raises:
+            CatalogError: There is no store, or it is foreign or of a newer format.
+            ModelMismatchError: The store's descriptors are another model's.
+        """
+        store = Path(path)
+        _check_store_file(store)
+        catalog = cls(store)
+        if model is not None:
+            catalog._check_model(model)
+        return catalog
+
+    @classmethod
+    def create(cls, path: str | Path, model: ModelInfo, *, wait_seconds: float = 30.0) -> Catalog:
+        """Open a store, making it first where there is none; may be cut off and done again.
+
+        Args:
+            path: The store's folder, and its parents, are made as needed.
+            model: What the store's descriptors are or will be made with.
+            wait_seconds: For another process that is making the same store.
+
+        Raises:
+            CatalogError: The folder holds something else, or a newer format.
+            CatalogLockedError: Another process held the lock all the time.
+            ModelMismatchError: The store's descriptors are another model's.
+        """
+        store = Path(path)
+        if not (store / "store.json").exists():
+            _make_store(store, model, wait_seconds)
+        return cls.open(store, model=model)
+
+    @property
+    def model(self) -> ModelInfo:
+        """The model of the store's descriptors.
+
+        Raises:
+            CatalogError: The table ``models`` is lost.
+        """
+        if self._model is None:
+            rows = self._rows("models")
+            if len(rows) != 1:
+                raise CatalogError(
+                    f"the store {self.path} names {len(rows)} models where it must name one. "
+                    "Restore it from a copy, or make a new one with matcher add --store DIR."
+                )
+            row = rows[0]
+            self._model = ModelInfo(row["fingerprint"], row["name"], row["d"], json.loads(row["config"]))
+        return self._model
+
+    def _check_model(self, wanted: ModelInfo) -> None:
+        have = self.model
+        if (have.fingerprint, have.d) != (wanted.fingerprint, wanted.d):
+            raise ModelMismatchError(
+                f"the store {self.path} holds descriptors of {have.name} ({have.fingerprint}, d = {have.d}), "
+                f"but {wanted.name} ({wanted.fingerprint}, d = {wanted.d}) was asked for. "
+                f"Use the encoder {have.name}, or another --store."
+            )
+
+    # ------------------------------------------------------------ reading
+
+    def refresh(self) -> int:
+        """See what was committed since; returns :meth:`version`.
+
+        ``programs`` must not change while the other tables are looked up, or a number could be
+        shown whose rows a later replace has deleted: so look until it stood still.
+        """
+        with self._refreshing:
+            while True:
+                before = self._refresh_table("programs")
+                for name in _TABLES:
+                    if name != "programs":
+                        self._refresh_table(name)
+                if self._refresh_table("programs") == before:
+                    return before
+
+    def version(self) -> int:
+        """A number that grows with every change of the programs; 0 before there is a table."""
+        table = self._tables.get("programs")
+        return 0 if table is None else int(table.version)
+
+    def programs(self, *, removed: bool = False) -> list[ProgramRecord]:
+        """The programs by number, the removed ones too if asked for."""
+        rows = self._rows("programs", None if removed else "state = 'live'")
+        records = [
+            ProgramRecord(
+                **{
+                    **row,
+                    "aliases": tuple(row["aliases"] or ()),
+                    "categories": tuple(row["categories"] or ()),
+                }
+            )
+            for row in rows
+        ]
+        return sorted(records, key=lambda record: record.number)
+
+    def program(self, program_id: str) -> ProgramRecord | None:
+        """The live program of this id, or None."""
+        rows = self._rows("programs", f"state = 'live' AND program_id = {_quoted(program_id)}")
+        if not rows:
+            return None
+        row = rows[0]
+        return ProgramRecord(
+            **{**row, "aliases": tuple(row["aliases"] or ()), "categories": tuple(row["categories"] or ())}
+        )
+
+    def assets(self, program_id: str | None = None) -> list[AssetRecord]:
+        """The assets of the live programs (or of one), by number and ordinal."""
+        visible = {record.number for record in self.programs()}
+        where = None if program_id is None else f"program_id = {_quoted(program_id)}"
+        records = [AssetRecord(**row) for row in self._rows("assets", where) if row["number"] in visible]
+        return sorted(records, key=lambda record: (record.number, record.ordinal))
+
+    def frames_of(self, number: int) -> ProgramFrames:
+        """All frames of one number, by id; empty for a number that has none.
+
+        Raises:
+            CatalogError: The table is damaged.
+        """
+        batches = list(self.iter_frames([number], with_asset_ids=True))
+        d = self.model.d
+        if not batches:
+            return ProgramFrames(
+                np.zeros(0, np.int64), np.zeros(0, np.float64), [], np.zeros((0, d), np.float32)
+            )
+        ids = np.concatenate([batch.ids for batch in batches])
+        order = np.argsort(ids, kind="stable")
+        asset_ids = [asset_id for batch in batches for asset_id in batch.asset_ids or ()]
+        return ProgramFrames(
+            ids=ids[order],
+            t_seconds=np.concatenate([batch.t_seconds for batch in batches])[order],
+            asset_ids=[asset_ids[row] for row in order],
+            vectors=np.concatenate([batch.vectors for batch in batches])[order].astype(np.float32),
+        )
+
+    def iter_frames(self, numbers: Iterable[int], *, with_asset_ids: bool = False) -> Iterator[FrameBatch]:
+        """Stream the frames of some numbers, in no promised order, in one pass over the table.
+
+        Raises:
+            CatalogError: The table is damaged.
+        """
+        wanted = np.unique(np.fromiter(numbers, dtype=np.int64))
+        table = self._tables.get("frames")
+        if table is None or wanted.size == 0:
+            return
+        columns = ["id", "t_seconds", "vector"] + (["asset_id"] if with_asset_ids else [])
+        query = table.search().select(columns)
+        few = wanted.size <= _MANY_NUMBERS
+        if few:
+            query = query.where(_in_ranges(wanted.tolist()))
+        with self._reading("frames"):
+            for batch in query.to_batches(_BATCH_ROWS):
+                frames = _frame_batch(batch, self.model.d)
+                if not few:
+                    frames = _only(frames, np.isin(frames.ids >> ORDINAL_BITS, wanted))
+                if frames.ids.size:
+                    yield frames
+
+    def frame_counts(self) -> dict[int, int]:
+        """Rows of ``frames`` by number, those of invisible numbers too; reads one column of all rows.
+
+        Raises:
+            CatalogError: The table is damaged.
+        """
+        counts: dict[int, int] = {}
+        table = self._tables.get("frames")
+        if table is None:
+            return counts
+        with self._reading("frames"):
+            for batch in table.search().select(["generation"]).to_batches(1 << 20):
+                numbers, rows = np.unique(batch["generation"].to_numpy(), return_counts=True)
+                for number, n in zip(numbers.tolist(), rows.tolist(), strict=True):
+                    counts[number] = counts.get(number, 0) + n
+        return counts
+
+    def clips(self) -> list[ClipRecord]:
+        """All kept clips without their descriptors, by id."""
+        rows = self._rows("clips", columns=_CLIP_COLUMNS)
+        return sorted((ClipRecord(**row) for row in rows), key=lambda record: record.clip_id)
+
+    def clip(self, clip_id: str) -> StoredClip | None:
+        """One kept clip with its descriptors, or None."""
+        return next(self.iter_clips([clip_id]), None)
+
+    def iter_clips(self, clip_ids: Sequence[str] | None = None) -> Iterator[StoredClip]:
+        """Stream kept clips with their descriptors: all, or those of some ids; in no promised order.
+
+        Raises:
+            CatalogError: The table is damaged.
+        """
+        table = self._tables.get("clips")
+        if table is None:
+            return
+        wheres: list[str | None] = [None]
+        if clip_ids is not None:
+            wheres = [_one_of("clip_id", part) for part in _chunks(clip_ids, _FILTER_PARTS)]
+        d = self.model.d
+        with self._reading("clips"):
+            for where in wheres:
+                query = table.search() if where is None else table.search().where(where)
+                for batch in query.to_batches(256):
+                    for row in batch.to_pylist():
+                        yield _stored_clip(row, d)
+
+    def links(self, clip_ids: Sequence[str] | None = None) -> list[LinkRecord]:
+        """The links of all clips (or of some), by clip id."""
+        if clip_ids is None:
+            rows = self._rows("links")
+        else:
+            parts = _chunks(clip_ids, _FILTER_PARTS)
+            rows = [row for part in parts for row in self._rows("links", _one_of("clip_id", part))]
+        return sorted((LinkRecord(**row) for row in rows), key=lambda record: record.clip_id)
+
+    def reviews(self) -> list[ReviewRecord]:
+        """All reviews, the oldest first."""
+        return sorted((ReviewRecord(**row) for row in self._rows("reviews")), key=lambda record: record.at)
+
+    def counts(self) -> dict[str, int]:
+        """How many live programs, assets and frames of theirs, clips, links and reviews there are."""
+        programs = self.programs()
+        rows = {name: self._count(name) for name in ("clips", "links", "reviews")}
+        return {
+            "programs": len(programs),
+            "assets": sum(record.asset_count for record in programs),
+            "frames": sum(record.frame_count for record in programs),
+            **rows,
+        }
+
+    # ------------------------------------------------------------ writing
+
+    @contextlib.contextmanager
+    def writing(self, *, wait_seconds: float = 0.0) -> Iterator[Writer]:
+        """Hold the store's one writer lock and give the writer.
+
+        On the way in, the rows that a killed writer left are deleted and missing tables made.
+
+        Args:
+            wait_seconds: How long to wait for another writer.
+
+        Raises:
+            CatalogLockedError: Another writer, of this process or another, still holds the lock.
+        """
+        lock = WriteLock(self.path)
+        lock.acquire(wait_seconds)
+        try:
+            self.refresh()
+            _make_tables(self._connection, self.model.d)
+            self.refresh()
+            writer = Writer(self)
+            try:
+                writer._clean_orphans()
+                yield writer
+            finally:
+                writer._open = False
+        finally:
+            lock.release()
+
+    # ------------------------------------------------------------ inside
+
+    def _refresh_table(self, name: str) -> int:
+        """Bring one table to its latest version and return it; 0 where there is no table."""
+        table = self._tables.get(name)
+        with self._reading(name):
+            if table is None:
+                table = _open_table(self._connection, name)
+                if table is None:
+                    return 0
+                self._tables[name] = table
+            table.checkout_latest()
+            return int(table.version)
+
+    def _rows(
+        self, name: str, where: str | None = None, columns: list[str] | None = None
+    ) -> list[dict[str, Any]]:
+        def read() -> list[dict[str, Any]]:
+            table = self._tables.get(name)
+            if table is None:
+                return []
+            query = table.search()
+            if where is not None:
+                query = query.where(where)
+            if columns is not None:
+                query = query.select(columns)
+            rows: list[dict[str, Any]] = query.to_arrow().to_pylist()
+            return rows
+
+        return self._again_if_stale(name, read)
+
+    def _whole_numbers(self, name: str, column: str, where: str | None = None) -> NDArray[np.int64]:
+        """One int64 column, without a Python object for each row."""
+
+        def read() -> NDArray[np.int64]:
+            table = self._tables.get(name)
+            if table is None:
+                return np.zeros(0, dtype=np.int64)
+            query = table.search().select([column])
+            values: NDArray[np.int64] = (
+                (query if where is None else query.where(where)).to_arrow()[column].to_numpy()
+            )
+            return values
+
+        return self._again_if_stale(name, read)
+
+    def _count(self, name: str, where: str | None = None) -> int:
+        def count() -> int:
+            table = self._tables.get(name)
+            return 0 if table is None else int(table.count_rows(where))
+
+        return self._again_if_stale(name, count)
+
+    def _again_if_stale(self, name: str, read: Callable[[], T]) -> T:
+        """A compaction deletes the files of versions gone by: a failed read gets a second try."""
+        try:
+            return read()
+        except (RuntimeError, OSError, ValueError):
+            with self._reading(name):
+                self.refresh()
+                return read()
+
+    @contextlib.contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (RuntimeError, OSError, ValueError) as error:
+            raise CatalogError(
+                f"the table {name} of the store {self.path} cannot be read: {error}. If a compaction ran "
+                "just now, try again; otherwise restore the store from a copy."
+            ) from error
+
+
+# ---------------------------------------------------------------- the writer
+
+
+class Writer:
+    """Changes to a store, under its lock; from :meth:`Catalog.writing`, and dead after it.
+
+    Every method is one visible change: a kill at any instant leaves the state before it or after.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self._open = True
+
+    def add_program(self, program: NewProgram, assets: Iterable[NewAsset]) -> ProgramRecord:
+        """Add a program, or replace the one of the same id; visible at the end, as a whole.
+
+        Args:
+            program: What it is.
+            assets: Its files. May be a generator: its descriptors are then written as they come (it
+                runs in another thread), and what it raises is raised here and nothing is changed.
+
+        Returns:
+            The row that is now visible.
+
+        Raises:
+            ValueError: The descriptors have another ``d``, an asset id comes twice, or there are
+                more than 16.7 million frames.
+        """
+        self.check_open()
+        number = self._next_number()
+        stream = _FrameStream(program.program_id, number, self.catalog.model, assets)
+        try:
+            self._append_frames(stream)
+            if stream.records:
+                self._append("assets", [asdict(record) for record in stream.records])
+        except BaseException:
+            stream.stopped = True
+            self._clean_orphans()
+            raise
+        row = ProgramRecord(
+            program_id=program.program_id,
+            number=number,
+            title=program.title,
+            aliases=tuple(program.aliases),
+            categories=tuple(program.categories),
+            added_at=now_utc(),
+            state="live",
+            source_fingerprint=program.source_fingerprint,
+            asset_count=len(stream.records),
+            frame_count=stream.frame_count,
+        )
+        before = self.catalog.program(program.program_id)
+        self._merge("programs", "program_id", [asdict(row)])
+        if before is not None:
+            self._delete_numbers([before.number])
+        return row
+
+    def remove_programs(self, program_ids: Iterable[str]) -> list[str]:
+        """Take programs out, all in one visible change.
+
+        Returns:
+            Those of the ids that were there, in the order of the programs.
+        """
+        self.check_open()
+        wanted = set(program_ids)
+        gone = [record for record in self.catalog.programs() if record.program_id in wanted]
+        if not gone:
+            return []
+        rows = [replace(record, state="removed", asset_count=0, frame_count=0) for record in gone]
+        # The row stays, for its number: a number must never be given again.
+        self._merge("programs", "program_id", [asdict(row) for row in rows])
+        self._delete_numbers([record.number for record in gone])
+        return [record.program_id for record in gone]
+
+    def put_clip(self, clip: StoredClip) -> None:
+        """Keep one clip, in place of the one of the same id; see :meth:`put_clips`."""
+        self.put_clips([clip])
+
+    def put_clips(self, clips: Sequence[StoredClip]) -> None:
+        """Keep clips with their descriptors, in one commit, in place of those of the same ids.
+
+        Raises:
+            ValueError: Descriptors have another ``d``, or a clip id comes twice.
+        """
+        self.check_open()
+        d = self.catalog.model.d
+        _refuse_twice("clip_id", [clip.record.clip_id for clip in clips])
+        rows = []
+        for clip in clips:
+            if clip.vectors.shape[1] != d:
+                raise ValueError(f"clip {clip.record.clip_id} has d = {clip.vectors.shape[1]}, not {d}")
+            row = asdict(clip.record)
+            row["kept_at"] = row["kept_at"] or now_utc()
+            row["t_seconds"] = np.asarray(clip.t_seconds, dtype=np.float64)
+            row["vectors"] = np.ascontiguousarray(clip.vectors, dtype="<f2").tobytes()
+            rows.append(row)
+        if rows:
+            self._merge("clips", "clip_id", rows)
+
+    def remove_clips(self, clip_ids: Iterable[str]) -> int:
+        """Forget clips and their links; returns how many clips there were. Reviews are kept."""
+        self.check_open()
+        ids = sorted(set(clip_ids))
+        before = self.catalog._count("clips")
+        for name in ("links", "clips"):
+            for part in _chunks(ids, _FILTER_PARTS):
+                self._delete(name, _one_of("clip_id", part))
+        return before - self.catalog._count("clips")
+
+    def put_links(self, links: Sequence[LinkRecord]) -> None:
+        """Set the links of clips, in one commit, in place of those they had.
+
+        Raises:
+            ValueError: A clip id comes twice.
+        """
+        self.check_open()
+        _refuse_twice("clip_id", [link.clip_id for link in links])
+        rows = [asdict(replace(link, linked_at=link.linked_at or now_utc())) for link in links]
+        if rows:
+            self._merge("links", "clip_id", rows)
+
+    def put_review(self, review: ReviewRecord) -> None:
+        """Append what a person said."""
+        self.check_open()
+        self._append("reviews", [asdict(replace(review, at=review.at or now_utc()))])
+
+    def compact(self, *, keep_seconds: float = 3600.0) -> None:
+        """Merge small files, and delete old versions and whatever killed writers left on the disk.
+
+        Args:
+            keep_seconds: Readers that have not refreshed for longer than this must refresh before
+                they read again (they do so by themselves after one failed read).
+        """
+        self.check_open()
+        self._clean_orphans(thorough=True)
+        with warnings.catch_warnings():
+            # lancedb warns of readers at 0 seconds; the docstring above tells of them.
+            warnings.simplefilter("ignore", UserWarning)
+            for name in _TABLES:
+                self._table(name).optimize(
+                    cleanup_older_than=timedelta(seconds=keep_seconds),
+                    # Safe because of the lock: no other writer's unfinished files can be there.
+                    delete_unverified=True,
+                )
+        self.catalog.refresh()
+
+    def needs_compaction(self) -> bool:
+        """Whether many small commits have piled up, so that each new one takes ever longer.
+
+        Measured: 300 programs on, an add takes twice its time. Looks at metadata only.
+        """
+        self.check_open()
+        return any(
+            self._table(name).stats()["fragment_stats"]["num_small_fragments"] > COMPACT_ABOVE
+            for name in _TABLES
+        )
+
+    # ------------------------------------------------------------ inside
+
+    def check_open(self) -> None:
+        """Make sure that the lock is held.
+
+        Raises:
+            ValueError: The ``with`` block of :meth:`Catalog.writing` is left.
+        """
+        if not self._open:
+            raise ValueError("this writer's lock is released; enter Catalog.writing() again")
+
+    def _table(self, name: str) -> Any:
+        return self.catalog._tables[name]
+
+    def _next_number(self) -> int:
+        return int(self.catalog._whole_numbers("programs", "number").max(initial=0)) + 1
+
+    def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
+        schema = _schemas(self.catalog.model.d)[name]
+        self._table(name).add(pa.Table.from_pylist(rows, schema=schema))
+
+    def _merge(self, name: str, key: str, rows: list[dict[str, Any]]) -> None:
+        schema = _schemas(self.catalog.model.d)[name]
+        merge = self._table(name).merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
+        merge.execute(pa.Table.from_pylist(rows, schema=schema))
+
+    def _append_frames(self, stream: _FrameStream) -> None:
+        """One commit for the whole program, however long: batches are written as they come."""
+        schema = _schemas(self.catalog.model.d)["frames"]
+        batches = stream.batches(schema)
+        try:
+            # An append of nothing would be a commit all the same.
+            first = next(batches, None)
+            if first is None:
+                return
+            reader = pa.RecordBatchReader.from_batches(schema, _chain(first, batches))
+            self._table("frames").add(reader)
+        except Exception as error:
+            # Across Lance, an exception loses its type.
+            if stream.error is not None:
+                raise stream.error from error
+            raise
+
+    def _delete(self, name: str, where: str) -> None:
+        # Deleting nothing would be a commit all the same.
+        if self.catalog._count(name, where):
+            self._table(name).delete(where)
+
+    def _delete_numbers(self, numbers: Sequence[int]) -> None:
+        """Frames first: while an asset row is there, the next writer knows what is left to delete."""
+        for part in _chunks(sorted(numbers), _FILTER_PARTS):
+            self._delete("frames", _in_ranges(part))
+            self._delete("assets", f"number IN ({', '.join(map(str, part))})")
+
+    def _clean_orphans(self, *, thorough: bool = False) -> None:
+        """Delete the frames and assets of numbers that are not visible.
+
+        They are of two sorts: old generations, whose asset rows are deleted last and so tell of
+        them; and the number that a killed add was writing, which is above all numbers given.
+        ``thorough`` looks at every frame, whatever it is from.
+        """
+        visible = set(self.catalog._whole_numbers("programs", "number", "state = 'live'").tolist())
+        seen = set(self.catalog._whole_numbers("assets", "number").tolist())
+        if thorough:
+            seen.update(self.catalog.frame_counts())
+        self._delete_numbers(sorted(seen - visible))
+        self._delete("frames", f"id >= {id_range(self._next_number())[0]}")
+
+
+class _FrameStream:
+    """Turns assets into record batches of ``frames`` and keeps their ``assets`` rows."""
+
+    def __init__(self, program_id: str, number: int, model: ModelInfo, assets: Iterable[NewAsset]) -> None:
+        self._program_id, self._number, self._model = program_id, number, model
+        self._assets = assets
+        self.records: list[AssetRecord] = []
+        self.frame_count = 0
+        self.error: BaseException | None = None
+        #: Set when the caller gave up (Ctrl-C): Lance's thread must not commit what it has.
+        self.stopped = False
+
+    def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        try:
+            for asset in self._assets:
+                first = self._take(asset)
+                for start in range(0, asset.t_seconds.size, _BATCH_ROWS):
+                    if self.stopped:
+                        raise RuntimeError("the caller gave up")
+                    yield self._batch(asset, first, slice(start, start + _BATCH_ROWS), schema)
+            if self.stopped:
+                raise RuntimeError("the caller gave up")
+        except BaseException as error:
+            self.error = error
+            raise
+
+    def _take(self, asset: NewAsset) -> int:
+        """Book the asset; returns the id of its first frame."""
+        if asset.vectors.shape[1] != self._model.d:
+            raise ValueError(
+                f"asset {asset.asset_id} has d = {asset.vectors.shape[1]}, the store d = {self._model.d}"
+            )
+        if any(asset.asset_id == record.asset_id for record in self.records):
+            raise ValueError(f"asset id {asset.asset_id!r} comes twice in program {self._program_id!r}")
+        n = int(asset.t_seconds.size)
+        if self.frame_count + n > MAX_FRAMES:
+            raise ValueError(f"program {self._program_id!r} has more than {MAX_FRAMES} frames")
+        first = id_range(self._number)[0] + self.frame_count
+        self.records.append(
+            AssetRecord(
+                program_id=self._program_id,
+                number=self._number,
+                asset_id=asset.asset_id,
+                path=asset.path,
+                title=asset.title,
+                duration_seconds=float(asset.duration_seconds),
+                frame_count=n,
+                ordinal=len(self.records),
+            )
+        )
+        self.frame_count += n
+        return first
+
+    def _batch(self, asset: NewAsset, first: int, rows: slice, schema: pa.Schema) -> pa.RecordBatch:
+        vectors = np.ascontiguousarray(asset.vectors[rows], dtype=np.float16)
+        n = vectors.shape[0]
+        columns = {
+            "id": np.arange(first + rows.start, first + rows.start + n, dtype=np.int64),
+            "program_id": [self._program_id] * n,
+            "asset_id": [asset.asset_id] * n,
+            "t_seconds": np.asarray(asset.t_seconds[rows], dtype=np.float64),
+            "model": [self._model.fingerprint] * n,
+            "generation": np.full(n, self._number, dtype=np.int64),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), self._model.d),
+        }
+        return pa.record_batch(columns, schema=schema)
+
+
+def _chain(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    yield first
+    yield from rest
+
+
+def _refuse_twice(name: str, values: Sequence[str]) -> None:
+    if len(set(values)) != len(values):
+        twice = next(value for value in values if values.count(value) > 1)
+        raise ValueError(f"{name} {twice!r} comes twice in one call")
+
+
+# ---------------------------------------------------------------- store files and tables
+
+
+def _check_store_file(store: Path) -> None:
+    file = store / "store.json"
+    if not file.is_file():
+        raise CatalogError(
+            f"there is no store at {store}. Make one with: matcher add --store {store} PROGRAM_ID VIDEO..."
+        )
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        kind, number = content["kind"], int(content["format"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CatalogError(f"{file} is damaged ({error!r}). Restore the store from a copy.") from error
+    if kind != STORE_KIND:
+        raise CatalogError(f"{file} is of kind {kind!r}, not {STORE_KIND!r}. Use another --store.")
+    if number != FORMAT:
+        remedy = (
+            "Update program-matcher" if number > FORMAT else "Make a new store and add the programs again"
+        )
+        raise CatalogError(f"the store {store} has format {number}, this version reads {FORMAT}. {remedy}.")
+    if not (store / "tables").is_dir():  # lancedb would make it, and a reader must write nothing
+        raise CatalogError(f"the store {store} has lost its folder tables. Restore the store from a copy.")
+
+
+def _make_store(store: Path, model: ModelInfo, wait_seconds: float) -> None:
+    """Make what is missing of a store; ``store.json`` comes last, so a store with it is whole."""
+    if store.exists() and not store.is_dir():
+        raise CatalogError(f"{store} is not a folder. Use another --store.")
+    _refuse_foreign(store)
+    store.mkdir(parents=True, exist_ok=True)
+    lock = WriteLock(store)
+    lock.acquire(wait_seconds)
+    try:
+        if (store / "store.json").exists():
+            return  # another process made it while this one waited
+        connection = lancedb.connect(store / "tables")
+        _make_tables(connection, model.d)
+        row = {
+            "fingerprint": model.fingerprint,
+            "name": model.name,
+            "d": model.d,
+            "config": json.dumps(dict(model.config), sort_keys=True),
+        }
+        # A creation cut off may have been by another model; there are no descriptors yet.
+        models = pa.Table.from_pylist([row], schema=_schemas(model.d)["models"])
+        connection.create_table("models", data=models, mode="overwrite")
+        content = {"kind": STORE_KIND, "format": FORMAT, "created_at": now_utc()}
+        write_atomically(store / "store.json", json.dumps(content) + "\n")
+    finally:
+        lock.release()
+
+
+def _refuse_foreign(store: Path) -> None:
+    """A folder with other things in it, given by mistake, must not be filled with tables."""
+    if not store.is_dir():
+        return
+    own = {"write.lock", "tables", "cache"}
+    foreign = [
+        entry.name
+        for entry in store.iterdir()
+        if entry.name not in own and not entry.name.startswith("store.json.tmp-")
+    ]
+    if foreign:
+        raise CatalogError(
+            f"{store} is not a store and not empty (it holds {sorted(foreign)[0]!r}). Use another --store."
+        )
+
+
+def _open_table(connection: Any, name: str) -> Any:
+    """The table, or None where there is none."""
+    try:
+        return connection.open_table(name)
+    except (ValueError, FileNotFoundError) as error:
+        if "not found" in str(error).lower():
+            return None
+        raise
+
+
+def _make_tables(connection: Any, d: int) -> None:
+    """Make the tables that are missing; a table's folder without a version is one of them."""
+    for name, schema in _schemas(d).items():
+        table = _open_table(connection, name)
+        if table is not None and name == "frames" and table.schema.field("vector").type.list_size != d:
+            # Only before store.json is written: a creation cut off was by a model of another d.
+            if table.count_rows():
+                raise CatalogError(f"the table frames has vectors of another length than {d}")
+            table = None
+            connection.drop_table(name)
+        if table is None:
+            connection.create_table(name, schema=schema)
+
+
+# ---------------------------------------------------------------- rows to records
+
+
+def _frame_batch(batch: pa.RecordBatch, d: int) -> FrameBatch:
+    # `flatten` heeds the slice that the batch is; `values` would not.
+    vectors = batch["vector"].flatten().to_numpy(zero_copy_only=False).reshape(-1, d)
+    return FrameBatch(
+        ids=batch["id"].to_numpy(),
+        t_seconds=batch["t_seconds"].to_numpy(),
+        vectors=vectors,
+        asset_ids=batch["asset_id"].to_pylist() if "asset_id" in batch.schema.names else None,
+    )
+
+
+def _only(frames: FrameBatch, keep: NDArray[np.bool_]) -> FrameBatch:
+    if bool(keep.all()):
+        return frames
+    asset_ids = frames.asset_ids
+    if asset_ids is not None:
+        asset_ids = [asset_ids[row] for row in np.flatnonzero(keep)]
+    return FrameBatch(frames.ids[keep], frames.t_seconds[keep], frames.vectors[keep], asset_ids)
+
+
+def _stored_clip(row: dict[str, Any], d: int) -> StoredClip:
+    record = ClipRecord(**{name: row[name] for name in _CLIP_COLUMNS})
+    vectors = np.frombuffer(row["vectors"], dtype="<f2").reshape(-1, d).astype(np.float32)
+    return StoredClip(record, np.asarray(row["t_seconds"], dtype=np.float64), vectors)

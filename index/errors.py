@@ -1,0 +1,27 @@
+"""What can go wrong with vectors and rows; ``matcher`` turns these into its own errors."""
+
+from __future__ import annotations
+
+
+class IndexStoreError(Exception):
+    """Base of this package's errors."""
+
+
+class CatalogError(IndexStoreError):
+    """The tables are damaged, foreign, or of another layout."""
+
+
+class CatalogLockedError(CatalogError):
+    """Another process holds the writer lock; ``holder`` says which."""
+
+    def __init__(self, message: str, *, holder: str) -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
+class ModelMismatchError(CatalogError):
+    """The store's descriptors were made by another model."""
+
+
+class BackendMissingError(IndexStoreError):
+    """No usable FAISS build, or more than one, is installed; the message names the extra."""

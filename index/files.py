@@ -1,0 +1,94 @@
+"""Small files of a store: replaced in one step, and the lock of the one writer."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+
+from index.errors import CatalogLockedError
+from index.rows import now_utc
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a small file so that a reader, or a crash, sees the old text or the new one."""
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    fsync_folder(path.parent)
+
+
+def fsync_folder(path: Path) -> None:
+    """Make renames inside a folder survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class WriteLock:
+    """``flock`` on ``write.lock``: the system lets go of it however the holder dies."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+        self._path = store / "write.lock"
+        self._descriptor: int | None = None
+
+    def acquire(self, wait_seconds: float) -> None:
+        """Take the lock and write down who has it.
+
+        Raises:
+            CatalogLockedError: Another, of this process or not, had it all of ``wait_seconds``.
+        """
+        deadline = time.monotonic() + wait_seconds
+        # Python opens it non-inheritable: a spawned child does not hold the lock on.
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    holder = self._holder()
+                    os.close(descriptor)
+                    raise CatalogLockedError(
+                        f"the store {self._store} is being written by {holder}. Wait until it is done and "
+                        "try again, or wait for it with a longer wait.",
+                        holder=holder,
+                    ) from None
+                time.sleep(0.02)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        self._descriptor = descriptor
+        who = {
+            "pid": os.getpid(),
+            "command": " ".join(sys.argv)[:500] or "python",
+            "host": socket.gethostname(),
+            "started_at": now_utc(),
+        }
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, (json.dumps(who) + "\n").encode(), 0)
+
+    def release(self) -> None:
+        """Let go of the lock; nothing if it is not held."""
+        if self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _holder(self) -> str:
+        try:
+            who = json.loads(self._path.read_text(encoding="utf-8"))
+            return f"process {who['pid']} on {who['host']} ({who['command']}) since {who['started_at']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            # It took the lock this moment and has not written yet.
+            return "another process"

@@ -1,0 +1,620 @@
+"""Keeps FAISS in step with the catalog: a base from a snapshot, a tail from the tables, and gaps.
+
+The tables are the truth. What is kept here is named by program *numbers*: opening, and every
+refresh, takes out the numbers that the catalog no longer shows and reads in those that are new. So
+a snapshot of any age is good, and nothing relies on what Lance calls a version.
+
+Only a writer saves, and only when a tenth of the base has changed: adding one program to a large
+catalog writes that program and nothing else.
+
+Shape letters: ``nq`` queries, ``n`` frames, ``na`` assets, ``d`` dimensions, ``k`` neighbours.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.base import Ids, SearchResult, Vectors
+from index.errors import CatalogError, IndexStoreError
+from index.faiss_backend import TRAIN_PER_LIST, FaissIndex, choose_kind, choose_nlist
+from index.rows import MAX_FRAMES, ORDINAL_BITS, AssetRecord, ProgramRecord, id_range
+from index.snapshot import Snapshot, SnapshotError, cache_folder, current_name, load_snapshot, save_snapshot
+from index.view import BLOCK_ROWS, FrameInfo, LiveView
+
+if TYPE_CHECKING:
+    from index.catalog import Catalog, Writer
+
+_log = logging.getLogger(__name__)
+
+#: Part of the base that may be new or gone before a writer saves a new one.
+SAVE_ABOVE = 0.1
+#: Attempts to read a state of the tables that no writer changes meanwhile.
+_ATTEMPTS = 3
+
+
+class LiveIndex:
+    """Search over what the catalog shows; open with :meth:`open`.
+
+    Searches and a refresh may come from several threads: a search waits for a refresh to put its
+    changes in, not for it to read them. A thread that needs positions to stay good over several
+    calls takes :attr:`view` once and asks that.
+    """
+
+    def __init__(self, catalog: Catalog, *, kind: str | None, device: str) -> None:
+        self._catalog = catalog
+        self._wanted_kind, self._device = kind, device
+        self._model = catalog.model
+        self._cache = cache_folder(catalog.path, self._model.fingerprint)
+        self._changing = threading.RLock()
+        self._using_faiss = threading.Lock()
+        self._view = self._empty_view()
+        self._faiss = FaissIndex(self._model.d, device=device)
+        self._snapshot_name: str | None = None
+
+    @classmethod
+    def open(cls, catalog: Catalog, *, kind: str | None = None, device: str = "cpu") -> LiveIndex:
+        """Load the snapshot, if a good one is there, and bring it to what the catalog shows.
+
+        Writes nothing. A snapshot that is damaged or foreign is warned of, and everything is read
+        from the tables.
+
+        Args:
+            catalog: The store; it is refreshed.
+            kind: A FAISS kind; default by the number of frames.
+            device: "cpu", "cuda" or "cuda:N".
+
+        Raises:
+            BackendMissingError: FAISS, or the GPU asked for, is not there.
+            CatalogError: The tables are damaged.
+        """
+        live = cls(catalog, kind=kind, device=device)
+        snapshot = live._load_snapshot()
+        live._start(snapshot)
+        return live
+
+    # ------------------------------------------------------------ reading
+
+    @property
+    def view(self) -> LiveView:
+        """The state of the last refresh; it never changes itself."""
+        return self._view
+
+    @property
+    def version(self) -> int:
+        """The catalog's version shown."""
+        return self._view.version
+
+    @property
+    def ntotal(self) -> int:
+        """Frames that a search can return."""
+        return self._view.ntotal
+
+    @property
+    def d(self) -> int:
+        """Dimensions of a vector."""
+        return self._model.d
+
+    @property
+    def kind(self) -> str:
+        """The FAISS index's kind."""
+        return self._faiss.kind
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """Program ids by position."""
+        return self._view.programs
+
+    @property
+    def program_records(self) -> tuple[ProgramRecord, ...]:
+        """Programs by position."""
+        return self._view.program_records
+
+    @property
+    def assets(self) -> tuple[AssetRecord, ...]:
+        """Assets by position."""
+        return self._view.assets
+
+    def search(self, xq: Vectors, k: int) -> SearchResult:
+        """The k nearest frames of each row of ``xq`` (nq, d); see :class:`index.base.VectorIndex`.
+
+        Raises:
+            ValueError: ``xq`` is not (nq, d) or not finite, or ``k`` < 1.
+        """
+        with self._using_faiss:
+            return self._faiss.search(xq, k)
+
+    def locate(self, ids: Ids) -> FrameInfo:
+        """Where frames are from; see :meth:`LiveView.locate`."""
+        return self._view.locate(ids)
+
+    def frames_of_asset(self, asset_position: int) -> tuple[Ids, NDArray[np.float64], Vectors]:
+        """All frames of one asset; see :meth:`LiveView.frames_of_asset`."""
+        return self._view.frames_of_asset(asset_position)
+
+    def frames_between(
+        self, asset_position: int, start_seconds: float, stop_seconds: float
+    ) -> tuple[Ids, NDArray[np.float64], Vectors]:
+        """Some frames of one asset; see :meth:`LiveView.frames_between`."""
+        return self._view.frames_between(asset_position, start_seconds, stop_seconds)
+
+    # ------------------------------------------------------------ keeping in step
+
+    def refresh(self) -> bool:
+        """Show what was committed since; returns whether anything changed.
+
+        Raises:
+            CatalogError: The tables are damaged; the former state is still shown.
+        """
+        with self._changing:
+            if self._catalog.refresh() == self._view.version:
+                return False
+            old = self._view
+            held = {asset.number for asset in old.assets}
+            state = self._read_state(held)
+            view = _extended(old, _rows_of_view(old), state)
+            gone = sorted(held - {record.number for record in state.programs})
+            self._change_faiss(view, gone, new_from=old.row_seconds.size)
+            if view.tail.shape[0] > SAVE_ABOVE * view.base.shape[0]:
+                self._rebase()
+            return True
+
+    def rebuild(self, writer: Writer | None = None) -> None:
+        """Read everything from the tables and train anew; with a writer, also save it.
+
+        Raises:
+            CatalogError: The tables are damaged.
+            ValueError: The writer is another store's, or its lock is released.
+        """
+        with self._changing:
+            if writer is not None:
+                self._check_writer(writer)
+            self._start(None)
+            if writer is not None:
+                self._save()
+
+    def save(self, writer: Writer, *, force: bool = False) -> bool:
+        """Refresh, and write a snapshot if a tenth of the last one is new or gone.
+
+        Args:
+            writer: Shows that the store's lock is held.
+            force: Write one in any case.
+
+        Returns:
+            Whether one was written.
+
+        Raises:
+            CatalogError: The tables are damaged.
+            ValueError: The writer is another store's, or its lock is released.
+        """
+        with self._changing:
+            self._check_writer(writer)
+            self.refresh()
+            if not (force or self._save_is_due()):
+                return False
+            kind = self._wanted_kind or choose_kind(self.ntotal)
+            if kind != self.kind:
+                self._show(self._view, self._build_faiss(self._view, kind))
+            self._save()
+            return True
+
+    def verify(self, *, full: bool = False) -> list[str]:
+        """Refresh, and compare the cache with the tables.
+
+        Args:
+            full: Compare every time and every vector, in this index, in FAISS and (by checksum) in
+                the snapshot; else only which frames there are.
+
+        Returns:
+            One line for each difference; empty when they are equal.
+        """
+        with self._changing:
+            problems = self._verify_snapshot(full)
+            try:
+                self.refresh()
+                problems += self._verify_rows()
+                if full:
+                    problems += self._verify_tables_by_value()
+            except CatalogError as error:
+                return [*problems, str(error)]
+            return problems + self._verify_faiss(full)
+
+    # ------------------------------------------------------------ inside: starting
+
+    def _empty_view(self) -> LiveView:
+        nothing = np.zeros(0, dtype=np.int64)
+        vectors = np.zeros((0, self._model.d), dtype=np.float16)
+        return LiveView(
+            version=-1,
+            program_records=(),
+            assets=(),
+            program_position=np.zeros(0, dtype=np.int32),
+            first_id=nothing,
+            first_row=nothing,
+            frame_count=nothing,
+            row_seconds=np.zeros(0, dtype=np.float64),
+            base=vectors,
+            tail=vectors,
+        )
+
+    def _load_snapshot(self) -> Snapshot | None:
+        try:
+            return load_snapshot(self._cache, fingerprint=self._model.fingerprint, d=self._model.d)
+        except SnapshotError as error:
+            _log.warning("%s; reading everything from the tables (matcher index rebuild repairs it)", error)
+            return None
+
+    def _start(self, snapshot: Snapshot | None) -> None:
+        """Take the state of the catalog, with what the snapshot holds of it."""
+        view = None
+        if snapshot is not None:
+            try:
+                view = self._view_on(snapshot)
+                self._snapshot_name = snapshot.folder.name
+            except SnapshotError as error:
+                _log.warning("%s; reading everything from the tables", error)
+                snapshot = None
+        if view is None:
+            view = _extended(self._empty_view(), {}, self._read_state(set()))
+        faiss = self._read_faiss(snapshot, view) if snapshot is not None else None
+        if faiss is None:
+            faiss = self._build_faiss(view, self._wanted_kind or choose_kind(view.ntotal))
+        self._show(view, faiss)
+
+    def _view_on(self, snapshot: Snapshot) -> LiveView:
+        """The catalog's state with the snapshot as the base and the rest read from the tables.
+
+        Raises:
+            SnapshotError: The tables give a number of the snapshot other frames.
+        """
+        state = self._read_state(set(np.unique(snapshot.assets[:, 0]).tolist()))
+        base = replace(self._empty_view(), base=snapshot.vectors, row_seconds=snapshot.t_seconds)
+        return _extended(base, _rows_of_snapshot(snapshot, state.assets), state)
+
+    def _rebase(self) -> None:
+        """Move this reader to a newer snapshot, so that its tail does not grow for ever.
+
+        FAISS stays as it is: frames keep their ids, only where their rows lie changes.
+        """
+        try:
+            if current_name(self._cache) == self._snapshot_name:
+                return
+            snapshot = load_snapshot(self._cache, fingerprint=self._model.fingerprint, d=self._model.d)
+        except SnapshotError:
+            return  # the next open warns of it; this reader has all it needs
+        if snapshot is not None:
+            self._move_to(snapshot)
+
+    def _move_to(self, snapshot: Snapshot) -> None:
+        """Show the same state with the snapshot as the base; the tail is what it lacks."""
+        old = self._view
+        held = set(np.unique(snapshot.assets[:, 0]).tolist())
+        new = tuple(asset for asset in old.assets if asset.number not in held)
+        old_rows = _rows_of_view(old)
+        spans = [np.arange(row, row + asset.frame_count) for asset in new for row in [old_rows[_key(asset)]]]
+        rows = np.concatenate([np.zeros(0, dtype=np.int64), *spans])
+        state = _State(
+            old.version, old.program_records, old.assets, new, old.row_seconds[rows], old.vectors_at(rows)
+        )
+        base = replace(self._empty_view(), base=snapshot.vectors, row_seconds=snapshot.t_seconds)
+        self._view = _extended(base, _rows_of_snapshot(snapshot, old.assets), state)
+        self._snapshot_name = snapshot.folder.name
+
+    def _read_faiss(self, snapshot: Snapshot, view: LiveView) -> FaissIndex | None:
+        """The snapshot's FAISS index brought to ``view``; None where it is better made anew."""
+        wanted = self._wanted_kind or choose_kind(view.ntotal)
+        if snapshot.index_file is None or snapshot.kind != wanted:
+            return None
+        try:
+            faiss = FaissIndex.read(snapshot.index_file, device=self._device)
+        except IndexStoreError as error:
+            _log.warning("%s; making the FAISS index anew", error)
+            return None
+        shown = {record.number for record in view.program_records}
+        gone = sorted(set(np.unique(faiss.ids >> ORDINAL_BITS).tolist()) - shown)
+        if gone:
+            faiss.remove_ranges([id_range(number) for number in gone])
+        _add_rows(faiss, view, new_from=view.base.shape[0])
+        if not np.array_equal(faiss.ids, view.live_rows()[0]):
+            _log.warning(
+                "snapshot %s: its FAISS index holds other frames; making it anew", snapshot.folder.name
+            )
+            return None
+        return faiss
+
+    def _build_faiss(self, view: LiveView, kind: str) -> FaissIndex:
+        faiss = FaissIndex(self._model.d, kind=kind, device=self._device)
+        if kind != "flat" and view.ntotal:
+            _, rows = view.live_rows()
+            # As many as train() uses for the lists of so many vectors, spread evenly.
+            wanted = min(rows.size, TRAIN_PER_LIST * choose_nlist(rows.size))
+            sample = np.linspace(0, rows.size - 1, wanted).astype(np.int64)
+            faiss.train(view.vectors_at(rows[sample]).astype(np.float32), expected=view.ntotal)
+        for ids, vectors in view.blocks():
+            faiss.add(vectors.astype(np.float32), ids)
+        return faiss
+
+    # ------------------------------------------------------------ inside: changing
+
+    def _show(self, view: LiveView, faiss: FaissIndex) -> None:
+        with self._using_faiss:
+            self._faiss = faiss
+            self._view = view
+
+    def _change_faiss(self, view: LiveView, gone: Sequence[int], *, new_from: int) -> None:
+        """Take gone numbers out, put rows from ``new_from`` in, and show ``view``."""
+        with self._using_faiss:
+            try:
+                if gone:
+                    self._faiss.remove_ranges([id_range(number) for number in gone])
+                _add_rows(self._faiss, view, new_from=new_from)
+            except BaseException:
+                # Half changed (memory ran out, Ctrl-C): start over at the next refresh.
+                self._faiss = FaissIndex(self._model.d, device=self._device)
+                self._view = self._empty_view()
+                raise
+            self._view = view
+
+    def _check_writer(self, writer: Writer) -> None:
+        writer.check_open()
+        if not writer.catalog.path.samefile(self._catalog.path):
+            raise ValueError(f"the writer is of {writer.catalog.path}, this index of {self._catalog.path}")
+
+    def _save_is_due(self) -> bool:
+        view = self._view
+        base, tail = view.base.shape[0], view.tail.shape[0]
+        gone = base + tail - view.ntotal
+        due: bool = max(tail, gone) > SAVE_ABOVE * base
+        return due
+
+    def _save(self) -> None:
+        view = self._view
+        snapshot = save_snapshot(
+            self._cache,
+            fingerprint=self._model.fingerprint,
+            d=self._model.d,
+            version=view.version,
+            kind=self.kind,
+            assets=_keys(view.assets),
+            t_seconds=view.row_seconds[view.live_rows()[1]],
+            vector_blocks=(vectors for _, vectors in view.blocks()),
+            write_index=None if self.kind == "flat" or not self._faiss.is_trained else self._faiss.write,
+        )
+        self._move_to(snapshot)
+
+    # ------------------------------------------------------------ inside: the tables
+
+    def _read_state(self, held: set[int]) -> _State:
+        """Programs, assets, and the frames of the numbers not ``held``, all of one moment.
+
+        A replace or a compaction by another process may delete rows between two reads; that shows
+        as rows that are missing, and reading anew finds the state after it.
+        """
+        for attempt in range(_ATTEMPTS):
+            version = self._catalog.refresh()
+            try:
+                programs, assets = self._catalog.programs(), self._catalog.assets()
+                _check_assets(programs, assets)
+                new = tuple(asset for asset in assets if asset.number not in held)
+                seconds, vectors = _read_frames(self._catalog, new)
+            except CatalogError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                continue
+            if self._catalog.version() == version:
+                break
+        else:
+            raise CatalogError(f"the store {self._catalog.path} changes while it is read; try again")
+        return _State(version, tuple(programs), tuple(assets), new, seconds, vectors)
+
+    # ------------------------------------------------------------ inside: verifying
+
+    def _verify_snapshot(self, full: bool) -> list[str]:
+        try:
+            load_snapshot(self._cache, fingerprint=self._model.fingerprint, d=self._model.d, thorough=full)
+        except SnapshotError as error:
+            return [str(error)]
+        return []
+
+    def _verify_rows(self) -> list[str]:
+        """Whether the tables have as many frames of each program as this index shows."""
+        counts = self._catalog.frame_counts()
+        shown = {record.number: record for record in self._catalog.programs()}
+        held: dict[int, int] = {}
+        for asset in self._view.assets:
+            held[asset.number] = held.get(asset.number, 0) + asset.frame_count
+        problems = []
+        for number, record in shown.items():
+            in_table, here = counts.get(number, 0), held.pop(number, 0)
+            if in_table != here:
+                problems.append(
+                    f"program {record.program_id!r}: the tables hold {in_table} frames, the index {here}"
+                )
+        problems += [f"number {number}: in the index, but not in the tables" for number in held]
+        return problems
+
+    def _verify_tables_by_value(self) -> list[str]:
+        """Whether every frame of the tables is here with its asset, time and vector."""
+        view = self._view
+        wrong: dict[str, int] = {}
+        names = {record.number: record.program_id for record in view.program_records}
+        asset_ids = np.array([asset.asset_id for asset in view.assets] + [""], dtype=object)
+        for batch in self._catalog.iter_frames(names, with_asset_ids=True):
+            info = view.locate(batch.ids)
+            known = info.asset_position >= 0
+            rows = np.where(known, view.rows_at(batch.ids, info.asset_position), 0)
+            same = known & (asset_ids[info.asset_position] == np.array(batch.asset_ids, dtype=object))
+            same &= info.t_seconds == batch.t_seconds
+            if view.row_seconds.size:
+                same &= (view.vectors_at(rows) == batch.vectors).all(axis=1)
+            for number in (batch.ids[~same] >> ORDINAL_BITS).tolist():
+                wrong[names[number]] = wrong.get(names[number], 0) + 1
+        return [f"program {name!r}: {n} frames differ from the tables" for name, n in wrong.items()]
+
+    def _verify_faiss(self, full: bool) -> list[str]:
+        view, faiss = self._view, self._faiss
+        if not np.array_equal(faiss.ids, view.live_rows()[0]):
+            return [f"FAISS holds {faiss.ntotal} frames that are not the {view.ntotal} of the tables"]
+        wrong = 0
+        if full:
+            for ids, vectors in faiss.contents():
+                rows = view.rows_at(ids, view.locate(ids).asset_position)
+                wrong += int((view.vectors_at(rows) != vectors).any(axis=1).sum())
+        return [f"FAISS holds other vectors for {wrong} frames"] if wrong else []
+
+
+# ---------------------------------------------------------------- functions of the above
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """The tables at one moment, with the frames of the assets in ``new``, in their order."""
+
+    version: int
+    programs: tuple[ProgramRecord, ...]
+    assets: tuple[AssetRecord, ...]
+    new: tuple[AssetRecord, ...]
+    seconds: NDArray[np.float64]
+    vectors: NDArray[np.float16]
+
+
+_Key = tuple[int, int]
+
+
+def _key(asset: AssetRecord) -> _Key:
+    return asset.number, asset.ordinal
+
+
+def _keys(assets: Sequence[AssetRecord]) -> NDArray[np.int64]:
+    """(na, 3) number, ordinal, frame count: how a snapshot names assets."""
+    keys = [(asset.number, asset.ordinal, asset.frame_count) for asset in assets]
+    return np.array(keys, dtype=np.int64).reshape(-1, 3)
+
+
+def _exclusive_cumsum(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    sums: NDArray[np.int64] = np.cumsum(counts) - counts
+    return sums
+
+
+def _first_ids(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(na,) the id of each asset's first frame: ordinals run through the assets of a number."""
+    before = _exclusive_cumsum(keys[:, 2])
+    _, first_of_number, which = np.unique(keys[:, 0], return_index=True, return_inverse=True)
+    first: NDArray[np.int64] = (keys[:, 0] << ORDINAL_BITS) + before - before[first_of_number][which]
+    return first
+
+
+def _rows_of_view(view: LiveView) -> dict[_Key, int]:
+    return {_key(asset): row for asset, row in zip(view.assets, view.first_row.tolist(), strict=True)}
+
+
+def _rows_of_snapshot(snapshot: Snapshot, assets: Sequence[AssetRecord]) -> dict[_Key, int]:
+    """The row of each of the snapshot's assets.
+
+    Raises:
+        SnapshotError: ``assets``, from the tables, give one of its numbers other assets or counts.
+    """
+    numbers = set(snapshot.assets[:, 0].tolist())
+    live = _keys([asset for asset in assets if asset.number in numbers])
+    held = snapshot.assets[np.isin(snapshot.assets[:, 0], live[:, 0])]
+    if not np.array_equal(held, live):
+        raise SnapshotError(f"snapshot {snapshot.folder.name}: its programs have other frames in the tables")
+    rows = _exclusive_cumsum(snapshot.assets[:, 2]).tolist()
+    keys = snapshot.assets[:, :2].tolist()
+    return {(number, ordinal): row for (number, ordinal), row in zip(keys, rows, strict=True)}
+
+
+def _extended(old: LiveView, old_rows: dict[_Key, int], state: _State) -> LiveView:
+    """The view of ``state``: rows that ``old`` has stay where they are, new ones go to the end."""
+    starts = _exclusive_cumsum(np.array([asset.frame_count for asset in state.new], dtype=np.int64))
+    rows = dict(old_rows)
+    for asset, start in zip(state.new, (starts + old.row_seconds.size).tolist(), strict=True):
+        rows[_key(asset)] = start
+    position = {record.number: i for i, record in enumerate(state.programs)}
+    keys = _keys(state.assets)
+    return LiveView(
+        version=state.version,
+        program_records=state.programs,
+        assets=state.assets,
+        program_position=np.array([position[asset.number] for asset in state.assets], dtype=np.int32),
+        first_id=_first_ids(keys),
+        first_row=np.array([rows[_key(asset)] for asset in state.assets], dtype=np.int64),
+        frame_count=keys[:, 2],
+        row_seconds=np.concatenate([old.row_seconds, state.seconds]),
+        base=old.base,
+        tail=np.concatenate([old.tail, state.vectors]),
+    )
+
+
+def _add_rows(faiss: FaissIndex, view: LiveView, *, new_from: int) -> None:
+    """Put the live frames at rows ``new_from`` and above into FAISS."""
+    ids, rows = view.live_rows()
+    ids, rows = ids[rows >= new_from], rows[rows >= new_from]
+    for start in range(0, ids.size, BLOCK_ROWS):
+        part = slice(start, start + BLOCK_ROWS)
+        faiss.add(view.vectors_at(rows[part]).astype(np.float32), ids[part])
+
+
+def _check_assets(programs: Sequence[ProgramRecord], assets: Sequence[AssetRecord]) -> None:
+    """Each program must have the assets and the frames that its row says.
+
+    Raises:
+        CatalogError: One has not.
+    """
+    found: dict[int, list[int]] = {record.number: [0, 0] for record in programs}
+    for asset in assets:
+        found[asset.number][0] += 1
+        found[asset.number][1] += asset.frame_count
+    for record in programs:
+        if found[record.number] != [record.asset_count, record.frame_count]:
+            raise CatalogError(
+                f"program {record.program_id!r} says {record.asset_count} assets with {record.frame_count} "
+                f"frames, but the table assets has {found[record.number][0]} with {found[record.number][1]}. "
+                "Add the program again."
+            )
+
+
+def _read_frames(
+    catalog: Catalog, assets: Sequence[AssetRecord]
+) -> tuple[NDArray[np.float64], NDArray[np.float16]]:
+    """The frames of whole programs, given by all their assets, in the assets' order.
+
+    Returns:
+        (n,) seconds and (n, d) vectors.
+
+    Raises:
+        CatalogError: A frame is missing, or there is one too many.
+    """
+    counts: dict[int, int] = {}
+    for asset in assets:
+        counts[asset.number] = counts.get(asset.number, 0) + asset.frame_count
+    numbers = np.array(list(counts), dtype=np.int64)
+    frames = np.array(list(counts.values()), dtype=np.int64)
+    starts, n = _exclusive_cumsum(frames), int(frames.sum())
+    seconds = np.zeros(n, dtype=np.float64)
+    vectors = np.zeros((n, catalog.model.d), dtype=np.float16)
+    times_seen = np.zeros(n, dtype=np.int8)
+    strangers = 0
+    for batch in catalog.iter_frames(numbers.tolist()):
+        which = np.searchsorted(numbers, batch.ids >> ORDINAL_BITS)
+        ordinal = batch.ids & (MAX_FRAMES - 1)
+        good = ordinal < frames[which]
+        strangers += int(np.count_nonzero(~good))
+        rows = (starts[which] + ordinal)[good]
+        seconds[rows], vectors[rows] = batch.t_seconds[good], batch.vectors[good]
+        np.add.at(times_seen, rows, 1)
+    bad = np.flatnonzero(times_seen != 1)
+    if bad.size or strangers:
+        number = int(numbers[np.searchsorted(starts, bad[0], side="right") - 1]) if bad.size else None
+        name = next((asset.program_id for asset in assets if asset.number == number), "?")
+        raise CatalogError(
+            f"the table frames is damaged: {bad.size} frames are missing or double and {strangers} too many, "
+            f"first in program {name!r}. Add the program again."
+        )
+    return seconds, vectors

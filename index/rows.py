@@ -1,0 +1,334 @@
+"""The records of the catalog: frozen, checked when made, and free of ``lancedb``.
+
+Shape letters: ``n`` frames, ``d`` dimensions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.base import Ids, Vectors
+
+#: Bits of a frame id that count the frames of one program: 16.7 million, 194 days at one a second.
+ORDINAL_BITS = 24
+MAX_FRAMES = 1 << ORDINAL_BITS
+
+
+def id_range(number: int) -> tuple[int, int]:
+    """The half-open range of the frame ids of a program's number."""
+    return number << ORDINAL_BITS, (number + 1) << ORDINAL_BITS
+
+
+def now_utc() -> str:
+    """The time, ISO 8601 in UTC, to the microsecond."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _check_text(name: str, value: str, *, empty_ok: bool = True) -> None:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be text, got {value!r}")
+    if not value and not empty_ok:
+        raise ValueError(f"{name} must not be empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} {value!r} is no valid Unicode") from error
+    if "\0" in value:
+        raise ValueError(f"{name} {value!r} holds a NUL character")
+
+
+def _check_seconds(name: str, value: float) -> None:
+    if not (np.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be finite and not negative, got {value}")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The model that made a store's descriptors.
+
+    Attributes:
+        fingerprint: Changes with anything that changes a descriptor.
+        name: What a person calls it.
+        d: Dimensions of a descriptor.
+        config: Whatever the caller wants kept; must go into JSON.
+    """
+
+    fingerprint: str
+    name: str
+    d: int
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_text("fingerprint", self.fingerprint, empty_ok=False)
+        _check_text("name", self.name)
+        if self.d < 1:
+            raise ValueError(f"d must be at least 1, got {self.d}")
+        json.dumps(dict(self.config))
+
+
+@dataclass(frozen=True)
+class NewProgram:
+    """A program about to be added; one already there under this id is replaced.
+
+    Attributes:
+        program_id: Any text but the empty one.
+        title: What it is called.
+        aliases: Other titles.
+        categories: ``tier1/tier2/tier3`` paths.
+        source_fingerprint: Tells the caller that the same files were added before.
+    """
+
+    program_id: str
+    title: str = ""
+    aliases: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    source_fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        _check_text("program_id", self.program_id, empty_ok=False)
+        for name in ("title", "source_fingerprint"):
+            _check_text(name, getattr(self, name))
+        for name in ("aliases", "categories"):
+            for value in getattr(self, name):
+                _check_text(name, value)
+
+
+@dataclass(frozen=True)
+class NewAsset:
+    """One file of a program with its descriptors, in time order.
+
+    Attributes:
+        asset_id: Unique in its program.
+        path: Where the file was.
+        title: What it is called.
+        duration_seconds: Length of the file.
+        t_seconds: (n,) strictly increasing.
+        vectors: (n, d) finite; stored as float16.
+    """
+
+    asset_id: str
+    path: str
+    title: str
+    duration_seconds: float
+    t_seconds: NDArray[np.float64]
+    vectors: Vectors
+
+    def __post_init__(self) -> None:
+        _check_text("asset_id", self.asset_id, empty_ok=False)
+        _check_text("path", self.path)
+        _check_text("title", self.title)
+        _check_seconds("duration_seconds", self.duration_seconds)
+        _check_descriptors(self.t_seconds, self.vectors)
+
+
+def _check_descriptors(t_seconds: NDArray[np.float64], vectors: Vectors) -> None:
+    if vectors.ndim != 2 or t_seconds.shape != (vectors.shape[0],):
+        raise ValueError(f"t_seconds {t_seconds.shape} does not fit vectors {vectors.shape}")
+    if not bool(np.isfinite(t_seconds).all()) or not bool(np.all(np.diff(t_seconds) > 0)):
+        raise ValueError("t_seconds must be finite and strictly increasing")
+    if not bool(np.isfinite(vectors).all()) or (vectors.size and float(np.abs(vectors).max()) > 65504.0):
+        raise ValueError("vectors must be finite, and so after rounding to float16")
+
+
+@dataclass(frozen=True)
+class ProgramRecord:
+    """A row of ``programs``.
+
+    Attributes:
+        program_id: The caller's id.
+        number: The generation shown; its frame ids are ``[number << 24, (number + 1) << 24)``.
+        title: What it is called.
+        aliases: Other titles.
+        categories: ``tier1/tier2/tier3`` paths.
+        added_at: UTC, ISO 8601.
+        state: "live" or "removed".
+        source_fingerprint: As the caller gave it.
+        asset_count: Files; 0 once removed.
+        frame_count: Descriptors; 0 once removed.
+    """
+
+    program_id: str
+    number: int
+    title: str
+    aliases: tuple[str, ...]
+    categories: tuple[str, ...]
+    added_at: str
+    state: str
+    source_fingerprint: str
+    asset_count: int
+    frame_count: int
+
+    def __post_init__(self) -> None:
+        if self.state not in ("live", "removed"):
+            raise ValueError(f"state must be live or removed, got {self.state!r}")
+
+
+@dataclass(frozen=True)
+class AssetRecord:
+    """A row of ``assets``.
+
+    Attributes:
+        program_id: Whose file it is.
+        number: The generation of the program.
+        asset_id: Unique in the program.
+        path: Where the file was when it was added.
+        title: What it is called.
+        duration_seconds: Length of the file.
+        frame_count: Its descriptors.
+        ordinal: Its place in the program, from 0; frame ids run through the assets in this order.
+    """
+
+    program_id: str
+    number: int
+    asset_id: str
+    path: str
+    title: str
+    duration_seconds: float
+    frame_count: int
+    ordinal: int
+
+
+@dataclass(frozen=True)
+class ClipRecord:
+    """A kept clip, without its descriptors.
+
+    Attributes:
+        clip_id: The caller's id.
+        path: Where the file was.
+        title: What it is called.
+        duration_seconds: Length of the file.
+        frames_seen: Frames decoded, blank ones included.
+        model: Fingerprint of the model of its descriptors.
+        source_fingerprint: Tells the caller that the file is the same.
+        kept_at: UTC, ISO 8601; set by :meth:`Writer.put_clips` where empty.
+    """
+
+    clip_id: str
+    path: str
+    title: str
+    duration_seconds: float
+    frames_seen: int
+    model: str
+    source_fingerprint: str = ""
+    kept_at: str = ""
+
+    def __post_init__(self) -> None:
+        _check_text("clip_id", self.clip_id, empty_ok=False)
+        for name in ("path", "title", "model", "source_fingerprint", "kept_at"):
+            _check_text(name, getattr(self, name))
+        _check_seconds("duration_seconds", self.duration_seconds)
+
+
+@dataclass(frozen=True)
+class StoredClip:
+    """A kept clip with its descriptors.
+
+    Attributes:
+        record: The rest of the row.
+        t_seconds: (n,) strictly increasing.
+        vectors: (n, d) float32; stored as float16.
+    """
+
+    record: ClipRecord
+    t_seconds: NDArray[np.float64]
+    vectors: Vectors
+
+    def __post_init__(self) -> None:
+        _check_descriptors(self.t_seconds, self.vectors)
+
+
+@dataclass(frozen=True)
+class LinkRecord:
+    """The answer for one clip; a later one replaces it.
+
+    Attributes:
+        clip_id: Which clip.
+        decision: "linked", "review" or "none".
+        program_id: The best program, or None.
+        confidence: 0 to 1.
+        catalog_version: What :meth:`Catalog.version` was.
+        linked_at: UTC, ISO 8601; set by :meth:`Writer.put_links` where empty.
+        answer: The whole answer, a JSON object.
+    """
+
+    clip_id: str
+    decision: str
+    program_id: str | None
+    confidence: float
+    catalog_version: int
+    answer: str
+    linked_at: str = ""
+
+    def __post_init__(self) -> None:
+        _check_text("clip_id", self.clip_id, empty_ok=False)
+        _check_text("answer", self.answer)
+        if self.decision not in ("linked", "review", "none"):
+            raise ValueError(f"decision must be linked, review or none, got {self.decision!r}")
+        if self.program_id is not None:
+            _check_text("program_id", self.program_id, empty_ok=False)
+        if not 0.0 <= self.confidence <= 1.0:
+            raise ValueError(f"confidence must be in [0, 1], got {self.confidence}")
+
+
+@dataclass(frozen=True)
+class ReviewRecord:
+    """What a person said of a clip; all are kept, the latest counts.
+
+    Attributes:
+        clip_id: Which clip.
+        program_id: Which program, or None for "none of them".
+        verdict: Like "confirmed" or "rejected"; the caller's words.
+        at: UTC, ISO 8601; set by :meth:`Writer.put_review` where empty.
+    """
+
+    clip_id: str
+    program_id: str | None
+    verdict: str
+    at: str = ""
+
+    def __post_init__(self) -> None:
+        _check_text("clip_id", self.clip_id, empty_ok=False)
+        _check_text("verdict", self.verdict, empty_ok=False)
+        if self.program_id is not None:
+            _check_text("program_id", self.program_id, empty_ok=False)
+
+
+@dataclass(frozen=True)
+class ProgramFrames:
+    """All frames of one number.
+
+    Attributes:
+        ids: (n,) ascending.
+        t_seconds: (n,) in the file of each frame's asset.
+        asset_ids: n asset ids.
+        vectors: (n, d) float32, as float16 rounded them.
+    """
+
+    ids: Ids
+    t_seconds: NDArray[np.float64]
+    asset_ids: list[str]
+    vectors: Vectors
+
+
+@dataclass(frozen=True)
+class FrameBatch:
+    """Some frames, in no promised order.
+
+    Attributes:
+        ids: (n,) int64.
+        t_seconds: (n,) float64.
+        vectors: (n, d) float16.
+        asset_ids: n asset ids; None unless asked for.
+    """
+
+    ids: Ids
+    t_seconds: NDArray[np.float64]
+    vectors: NDArray[np.float16]
+    asset_ids: list[str] | None

@@ -1,0 +1,265 @@
+"""The FAISS cache on disk: one snapshot of the visible frames, whole or not there.
+
+``<store>/cache/<model>/`` holds one folder per snapshot and the file ``CURRENT`` that names the one
+to use::
+
+    snap-000012-9f3a…/
+        assets.npy      (na, 3) int64: number, ordinal, frame count of each asset, in order
+        t_seconds.npy   (n,) float64
+        vectors.npy     (n, d) float16, read through a memory map
+        index.faiss     only for a kind with centroids; a flat index is faster made than read
+        manifest.json   written last: what the snapshot is of, sizes and checksums
+
+Rows run through the assets in order, and the frames of a program are numbered in that order, so ids
+need no file: asset ``a`` holds the ids ``(number << 24) + frames of the assets before it``.
+
+Shape letters: ``na`` assets, ``n`` frames, ``d`` dimensions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.errors import IndexStoreError
+from index.files import fsync_folder, write_atomically
+
+FORMAT = 1
+CURRENT = "CURRENT"
+_NAME = re.compile(r"snap-\d+-[0-9a-f]+")
+#: Vectors above this size are checksummed only by a thorough check; sizes always are.
+CHECKSUM_MAX_BYTES = 1 << 30
+
+
+class SnapshotError(IndexStoreError):
+    """The snapshot is damaged or of something else; the tables can make another."""
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """What :func:`load_snapshot` found.
+
+    Attributes:
+        folder: Where it is.
+        version: The catalog's version that it shows.
+        kind: The FAISS index's kind.
+        assets: (na, 3) int64: number, ordinal, frame count.
+        t_seconds: (n,) float64.
+        vectors: (n, d) float16, memory-mapped.
+        index_file: The FAISS index, where the kind has centroids.
+    """
+
+    folder: Path
+    version: int
+    kind: str
+    assets: NDArray[np.int64]
+    t_seconds: NDArray[np.float64]
+    vectors: NDArray[np.float16]
+    index_file: Path | None
+
+
+def cache_folder(store: Path, fingerprint: str) -> Path:
+    """Where the snapshots of one model's descriptors are."""
+    return store / "cache" / hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
+
+
+def load_snapshot(cache: Path, *, fingerprint: str, d: int, thorough: bool = False) -> Snapshot | None:
+    """Read and check the current snapshot; writes nothing.
+
+    Args:
+        cache: From :func:`cache_folder`.
+        fingerprint: The model whose descriptors are wanted.
+        d: Their dimensions.
+        thorough: Checksum the vectors too, however large.
+
+    Returns:
+        The snapshot, or None where none was ever saved.
+
+    Raises:
+        SnapshotError: It is damaged or foreign; the message says what is wrong.
+    """
+    while True:
+        name = current_name(cache)
+        if name is None:
+            return None
+        try:
+            return _load(cache / name, fingerprint=fingerprint, d=d, thorough=thorough)
+        except (OSError, ValueError, KeyError, TypeError, SnapshotError) as error:
+            if current_name(cache) != name:
+                continue  # a writer replaced it meanwhile and deleted this one
+            if isinstance(error, SnapshotError):
+                raise
+            raise SnapshotError(f"snapshot {name} is damaged: {error!r}") from error
+
+
+def current_name(cache: Path) -> str | None:
+    """The name of the current snapshot's folder, or None where none was ever saved.
+
+    Raises:
+        SnapshotError: ``CURRENT`` cannot be read or names no snapshot.
+    """
+    try:
+        name = (cache / CURRENT).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise SnapshotError(f"{cache / CURRENT} cannot be read: {error!r}") from error
+    if not _NAME.fullmatch(name):
+        raise SnapshotError(f"{cache / CURRENT} names no snapshot: {name[:80]!r}")
+    return name
+
+
+def _load(folder: Path, *, fingerprint: str, d: int, thorough: bool) -> Snapshot:
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    if manifest.pop("checksum") != _checksum(manifest):
+        raise SnapshotError(f"snapshot {folder.name}: manifest.json is damaged")
+    for name, wanted in (("format", FORMAT), ("fingerprint", fingerprint), ("d", d)):
+        if manifest[name] != wanted:
+            raise SnapshotError(f"snapshot {folder.name}: {name} is {manifest[name]!r}, not {wanted!r}")
+    for name, (size, checksum) in manifest["files"].items():
+        file = folder / name
+        if file.stat().st_size != size:
+            raise SnapshotError(f"snapshot {folder.name}: {name} has {file.stat().st_size} bytes, not {size}")
+        checked = thorough or name != "vectors.npy" or size <= CHECKSUM_MAX_BYTES
+        if checked and _file_crc(file) != checksum:
+            raise SnapshotError(f"snapshot {folder.name}: {name} fails its checksum")
+    assets = np.load(folder / "assets.npy")
+    t_seconds = np.load(folder / "t_seconds.npy")
+    n = int(manifest["n"])
+    # There is no memory map of nothing.
+    vectors = np.load(folder / "vectors.npy", mmap_mode="r" if n else None)
+    if int(assets[:, 2].sum()) != n or t_seconds.shape != (n,) or vectors.shape != (n, d):
+        raise SnapshotError(f"snapshot {folder.name}: its arrays do not fit one another")
+    return Snapshot(
+        folder=folder,
+        version=int(manifest["version"]),
+        kind=str(manifest["kind"]),
+        assets=assets,
+        t_seconds=t_seconds,
+        vectors=vectors,
+        index_file=folder / "index.faiss" if "index.faiss" in manifest["files"] else None,
+    )
+
+
+def save_snapshot(
+    cache: Path,
+    *,
+    fingerprint: str,
+    d: int,
+    version: int,
+    kind: str,
+    assets: NDArray[np.int64],
+    t_seconds: NDArray[np.float64],
+    vector_blocks: Iterable[NDArray[np.float16]],
+    write_index: Callable[[Path], None] | None,
+) -> Snapshot:
+    """Write a snapshot and make it the current one; the caller holds the store's writer lock.
+
+    A kill at any instant leaves the former snapshot current, or this one. What killed savers left,
+    and the former snapshot, is deleted.
+
+    Args:
+        cache: From :func:`cache_folder`.
+        fingerprint: The model of the descriptors.
+        d: Their dimensions.
+        version: The catalog's version shown.
+        kind: The FAISS index's kind.
+        assets: (na, 3) int64: number, ordinal, frame count.
+        t_seconds: (n,) float64.
+        vector_blocks: (m, d) float16 blocks, n rows in all.
+        write_index: Writes the FAISS index to a path; None for a kind without centroids.
+
+    Returns:
+        The snapshot as it is on disk.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    name = f"snap-{version:06d}-{secrets.token_hex(8)}"
+    temporary = cache / f"tmp-{name}"
+    temporary.mkdir()
+    n = int(t_seconds.size)
+    np.save(temporary / "assets.npy", assets)
+    np.save(temporary / "t_seconds.npy", t_seconds)
+    _write_vectors(temporary / "vectors.npy", vector_blocks, (n, d))
+    if write_index is not None:
+        write_index(temporary / "index.faiss")
+    files = {}
+    for file in sorted(temporary.iterdir()):
+        _fsync_file(file)
+        files[file.name] = [file.stat().st_size, _file_crc(file)]
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "fingerprint": fingerprint,
+        "d": d,
+        "n": n,
+        "version": version,
+        "kind": kind,
+        "numbers": {str(number): count for number, count in _frames_by_number(assets).items()},
+        "files": files,
+    }
+    manifest["checksum"] = _checksum(manifest)
+    write_atomically(temporary / "manifest.json", json.dumps(manifest) + "\n")
+    temporary.rename(cache / name)
+    fsync_folder(cache)
+    write_atomically(cache / CURRENT, name + "\n")
+    _delete_others(cache, name)
+    return _load(cache / name, fingerprint=fingerprint, d=d, thorough=False)
+
+
+def _frames_by_number(assets: NDArray[np.int64]) -> dict[int, int]:
+    numbers, where = np.unique(assets[:, 0], return_inverse=True)
+    counts = np.zeros(numbers.size, dtype=np.int64)
+    np.add.at(counts, where, assets[:, 2])
+    return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+
+
+def _write_vectors(path: Path, blocks: Iterable[NDArray[np.float16]], shape: tuple[int, int]) -> None:
+    """An .npy file written block by block: all vectors may not fit into memory."""
+    rows = 0
+    with path.open("wb") as file:
+        header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, dtype="<f2").data)
+            rows += block.shape[0]
+    if rows != shape[0]:
+        raise ValueError(f"{rows} vectors were given for a snapshot of {shape[0]}")
+
+
+def _delete_others(cache: Path, name: str) -> None:
+    """Readers of the former snapshot keep their maps: the system frees a file when the last one goes."""
+    for entry in cache.iterdir():
+        if entry.name in (name, CURRENT):
+            continue
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def _checksum(manifest: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(manifest, sort_keys=True).encode())
+
+
+def _file_crc(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            crc = zlib.crc32(block, crc)
+    return crc
+
+
+def _fsync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,111 @@
+"""Settings: one TOML file into frozen models that refuse unknown keys.
+
+Every component owns its section; the defaults are what the shipped model was measured with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from matcher.errors import InputError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EncoderSettings(_Section):
+    """Which model describes frames, and where it runs."""
+
+    spec: str = "lite0"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "int8"] = "auto"
+    threads: int = Field(0, ge=0)
+
+
+class SamplingSettings(_Section):
+    """How often files are looked at; the words of ``--sampling``."""
+
+    programs: str = "fps=1"
+    clips: str = "fps=2"
+
+
+class IndexSettings(_Section):
+    """Which FAISS index serves; "auto" chooses by size."""
+
+    kind: Literal["auto", "flat", "ivf"] = "auto"
+    device: Literal["cpu", "gpu"] = "cpu"
+
+
+class VotingSettings(_Section):
+    """From neighbours to candidates.
+
+    Attributes:
+        k: Neighbours a frame.
+        per_program: At most so many of one program count for one frame.
+        floor: Neighbours below this similarity are no evidence.
+        hub_margin: Programs this close to a frame's best share its vote.
+        candidates: Programs that go on to alignment.
+    """
+
+    k: int = Field(100, ge=1)
+    per_program: int = Field(6, ge=1)
+    floor: float = Field(0.35, gt=-1, lt=1)
+    hub_margin: float = Field(0.05, ge=0)
+    candidates: int = Field(10, ge=1)
+
+
+class DecisionSettings(_Section):
+    """Confidence at which a link is made, and at which a person is asked."""
+
+    link: float = Field(0.9, gt=0, le=1)
+    review: float = Field(0.5, gt=0, le=1)
+
+
+class Settings(_Section):
+    """Everything that can be set."""
+
+    encoder: EncoderSettings = EncoderSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    index: IndexSettings = IndexSettings()
+    voting: VotingSettings = VotingSettings()
+    decision: DecisionSettings = DecisionSettings()
+
+    def digest(self) -> str:
+        """Hash of the resolved settings, 12 hex digits."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+
+
+def load_settings(path: Path | None) -> Settings:
+    """Read ``path``; without one, the defaults.
+
+    Raises:
+        InputError: The file is missing, no TOML, or has a key or value that does not exist.
+    """
+    if path is None:
+        return Settings()
+    try:
+        return Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InputError(f"cannot read settings {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"settings {path} are not TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"settings {path}: {key}: {first['msg']}") from error
+
+
+def cache_folder() -> Path:
+    """Where graphs are kept: ``MATCHER_CACHE``, else the user's cache folder."""
+    named = os.environ.get("MATCHER_CACHE")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "program-matcher"

@@ -1,0 +1,115 @@
+"""Pair whitening: make the directions in which edits move a descriptor count little.
+
+A frame and its edited copy differ by ``delta``; over many pairs, ``C = E[delta delta^T]`` says in
+which directions edits move descriptors. ``(C + lambda I)^(-1/2)`` shrinks those and keeps the
+ones that tell frames apart; a principal component analysis of the whitened originals then
+keeps the ``d`` strongest. Closed form, no gradient. (Learned whitening with matching pairs:
+Mikolajczyk & Matas 2007, eq. 4; Radenović et al. 2018, section 3.3. Both rotate by the covariance
+of non-matching pairs, which is that of the originals up to a factor of two.)
+
+Shape letters: ``n`` pairs, ``m`` original frames, ``r`` raw dimensions, ``d`` kept dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matcher.encoders.base import unit_rows
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """An affine map from raw to stored descriptors.
+
+    Attributes:
+        mean: (r,) float32, taken away first.
+        projection: (r, d) float32.
+    """
+
+    mean: NDArray[np.float32]
+    projection: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.projection.ndim != 2 or self.mean.shape != (self.projection.shape[0],):
+            raise ValueError(f"mean {self.mean.shape} does not fit projection {self.projection.shape}")
+
+    @property
+    def d(self) -> int:
+        """Dimensions that come out."""
+        return int(self.projection.shape[1])
+
+    def apply(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Whiten ``raw`` (n, r) to (n, d) rows of length 1."""
+        return unit_rows((raw - self.mean) @ self.projection)
+
+    def to_bytes(self) -> bytes:
+        """What a fingerprint hashes: shape and numbers."""
+        return repr(self.projection.shape).encode() + self.mean.tobytes() + self.projection.tobytes()
+
+    def save(self, path: Path, *, notes: dict[str, str]) -> None:
+        """Write a safetensors file (projection as float16); ``notes`` say how it was made."""
+        from safetensors.numpy import save_file
+
+        tensors = {"mean": self.mean, "projection": self.projection.astype(np.float16)}
+        save_file(tensors, str(path), metadata=notes)
+
+    @classmethod
+    def load(cls, path: Path) -> Whitening:
+        """Read what :meth:`save` wrote."""
+        from safetensors.numpy import load_file
+
+        tensors = load_file(str(path))
+        return cls(
+            mean=tensors["mean"].astype(np.float32), projection=tensors["projection"].astype(np.float32)
+        )
+
+
+def fit_pair_whitening(
+    originals: NDArray[np.float32],
+    edited: NDArray[np.float32],
+    *,
+    d: int,
+    regularization: float,
+    mean_share: float = 0.5,
+    weights: NDArray[np.float32] | None = None,
+) -> Whitening:
+    """Fit from ``originals[i]`` and ``edited[i]``, descriptors of one frame before and after an edit.
+
+    Args:
+        originals: (n, r) raw descriptors; a frame edited in several ways stands in several rows.
+        edited: (n, r), row by row the edited copy.
+        d: Dimensions to keep, at most r.
+        regularization: lambda as a share of the mean eigenvalue of C.
+        mean_share: How much of the mean descriptor is taken away. With all of it (1.0) a dull frame,
+            whose descriptor is little but the mean, becomes noise scaled up to length 1 and
+            resembles any other dull frame: by film, recall at 0.1 % strangers falls from 0.96 to 0.67.
+        weights: (n,) how much a pair counts, so that long films do not drown short ones.
+
+    Raises:
+        ValueError: The shapes disagree or d > r.
+    """
+    if originals.shape != edited.shape or originals.ndim != 2:
+        raise ValueError(f"originals {originals.shape} and edited {edited.shape} must be one (n, r) shape")
+    n, r = originals.shape
+    if not 0 < d <= r:
+        raise ValueError(f"cannot keep {d} of {r} dimensions")
+    w = np.ones(n) if weights is None else weights.astype(np.float64)
+    w = (w / w.sum())[:, None]
+    x = originals.astype(np.float64)
+    delta = x - edited.astype(np.float64)
+    c = (delta * w).T @ delta
+    c += regularization * np.trace(c) / r * np.eye(r)
+    eigenvalues, vectors = np.linalg.eigh(c)
+    inverse_root = (vectors / np.sqrt(eigenvalues)) @ vectors.T
+    mean = mean_share * (w * x).sum(axis=0)
+    whitened = (x - mean) @ inverse_root
+    covariance = (whitened * w).T @ whitened
+    _, directions = np.linalg.eigh(covariance)
+    projection = inverse_root @ directions[:, ::-1][:, :d]
+    # The scale is free (rows are normalized afterwards); this one keeps float16 precise.
+    projection /= np.abs(projection).max()
+    return Whitening(mean=mean.astype(np.float32), projection=projection.astype(np.float32))

@@ -1,0 +1,721 @@
+"""The catalog: what is visible when, who may write, and what a kill leaves."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from index import catalog as catalog_module
+from index.catalog import (
+    AssetRecord,
+    Catalog,
+    ClipRecord,
+    LinkRecord,
+    ModelInfo,
+    NewAsset,
+    NewProgram,
+    ProgramRecord,
+    ReviewRecord,
+    StoredClip,
+)
+from index.errors import CatalogError, CatalogLockedError, ModelMismatchError
+from index.rows import id_range
+
+D = 8
+MODEL = ModelInfo("fp-1", "embedded", D, {"size": 224})
+ODD_IDS = ["it's", 'say "x"', "第一集\n下", "a' OR '1'='1", "100%_\\", "--;DROP"]
+
+
+def vectors_of(seed: int, n: int, d: int = D) -> np.ndarray:
+    """Vectors that float16 holds as they are."""
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, d)).astype(np.float16).astype(np.float32)
+
+
+def asset_of(asset_id: str, seed: int = 0, n: int = 5) -> NewAsset:
+    return NewAsset(
+        asset_id, f"/videos/{asset_id}.mp4", "T", n + 0.5, np.arange(n) * 1.0, vectors_of(seed, n)
+    )
+
+
+def clip_of(clip_id: str, n: int = 3) -> StoredClip:
+    record = ClipRecord(clip_id, f"/clips/{clip_id}", "title", n + 0.5, n + 1, MODEL.fingerprint, "src")
+    return StoredClip(record, np.arange(n) * 0.5, vectors_of(len(clip_id), n))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    Catalog.create(tmp_path / "store", MODEL)
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def catalog(store: Path) -> Catalog:
+    return Catalog.open(store)
+
+
+def files_of(folder: Path) -> dict[str, tuple[int, int]]:
+    return {
+        str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+# ---------------------------------------------------------------- programs
+
+
+def test_a_program_reads_back_as_it_was_added(catalog: Catalog) -> None:
+    """Every field, frame, time and vector; ids are number << 24 and up, through the assets in order."""
+    program = NewProgram("p1", "庆余年", ("Joy of Life", "JOL"), ("drama/costume/court",), "files-v1")
+    assets = [asset_of("e1", 1, 4), asset_of("blank", 2, 0), asset_of("e2", 3, 6)]
+    with catalog.writing() as writer:
+        row = writer.add_program(program, assets)
+    assert catalog.programs() == [row]
+    assert catalog.program("p1") == row
+    assert (row.title, row.aliases, row.categories) == (program.title, program.aliases, program.categories)
+    assert (row.state, row.source_fingerprint) == ("live", "files-v1")
+    assert (row.asset_count, row.frame_count) == (3, 10)
+    records = catalog.assets()
+    assert [(r.asset_id, r.ordinal, r.frame_count) for r in records] == [
+        ("e1", 0, 4),
+        ("blank", 1, 0),
+        ("e2", 2, 6),
+    ]
+    assert records[0] == AssetRecord("p1", row.number, "e1", "/videos/e1.mp4", "T", 4.5, 4, 0)
+    frames = catalog.frames_of(row.number)
+    np.testing.assert_array_equal(frames.ids, np.arange(10) + id_range(row.number)[0])
+    np.testing.assert_array_equal(frames.t_seconds, np.concatenate([a.t_seconds for a in assets]))
+    np.testing.assert_array_equal(frames.vectors, np.concatenate([a.vectors for a in assets]))
+    assert frames.vectors.dtype == np.float32
+    assert frames.asset_ids == ["e1"] * 4 + ["e2"] * 6
+    assert catalog.frames_of(row.number + 1).vectors.shape == (0, D)
+    assert catalog.counts() == {
+        "programs": 1,
+        "assets": 3,
+        "frames": 10,
+        "clips": 0,
+        "links": 0,
+        "reviews": 0,
+    }
+
+
+def test_replacing_takes_a_new_number_and_leaves_nothing_of_the_old(catalog: Catalog) -> None:
+    """One row per program; the old generation's frames and assets are gone."""
+    with catalog.writing() as writer:
+        old = writer.add_program(NewProgram("p"), [asset_of("a"), asset_of("b")])
+        writer.add_program(NewProgram("q"), [asset_of("a")])
+        new = writer.add_program(NewProgram("p", "again"), [asset_of("c", n=2)])
+    assert new.number > old.number
+    assert [record.program_id for record in catalog.programs()] == ["q", "p"]
+    assert [record.asset_id for record in catalog.assets("p")] == ["c"]
+    assert catalog.frame_counts() == {2: 5, new.number: 2}
+
+
+def test_numbers_are_never_given_again(catalog: Catalog) -> None:
+    """Not after removing the highest, nor after removing it and coming back."""
+    with catalog.writing() as writer:
+        for name in ("a", "b"):
+            writer.add_program(NewProgram(name), [asset_of("x")])
+        assert writer.remove_programs(["b", "nobody", "a"]) == ["a", "b"]
+        assert writer.remove_programs(["b"]) == []
+    assert catalog.programs() == []
+    assert [(r.program_id, r.state, r.frame_count) for r in catalog.programs(removed=True)] == [
+        ("a", "removed", 0),
+        ("b", "removed", 0),
+    ]
+    assert catalog.program("a") is None
+    assert catalog.frame_counts() == {}
+    with catalog.writing() as writer:
+        assert writer.add_program(NewProgram("b"), [asset_of("x")]).number == 3
+
+
+def test_ids_with_quotes_and_newlines_name_only_themselves(catalog: Catalog) -> None:
+    """Ids go into filters as text, whatever they hold."""
+    with catalog.writing() as writer:
+        for i, odd in enumerate(ODD_IDS):
+            writer.add_program(NewProgram(odd), [asset_of(odd, i)])
+        writer.put_clips([clip_of(odd) for odd in ODD_IDS])
+        writer.put_links([LinkRecord(odd, "none", None, 0.0, 1, "{}") for odd in ODD_IDS])
+        for i, odd in enumerate(ODD_IDS):
+            assert [asset.asset_id for asset in catalog.assets(odd)] == [odd]
+            assert writer.remove_programs([odd]) == [odd]
+            assert writer.remove_clips([odd]) == 1
+            assert len(catalog.programs()) == len(catalog.clips()) == len(ODD_IDS) - i - 1
+
+
+def test_version_grows_with_every_change_of_programs_and_with_no_other(catalog: Catalog) -> None:
+    seen = [catalog.version()]
+    with catalog.writing() as writer:
+        writer.add_program(NewProgram("p"), [asset_of("a")])
+        seen.append(catalog.version())
+        writer.put_clip(clip_of("c"))
+        writer.put_review(ReviewRecord("c", "p", "confirmed"))
+        writer.put_links([LinkRecord("c", "linked", "p", 0.9, 1, "{}")])
+        assert catalog.version() == seen[-1]
+        writer.add_program(NewProgram("p"), [asset_of("a")])
+        seen.append(catalog.version())
+        writer.remove_programs(["p"])
+        seen.append(catalog.version())
+    assert seen == sorted(set(seen))
+    assert Catalog.open(catalog.path).version() == seen[-1]
+
+
+def test_a_reader_stands_still_until_it_refreshes(store: Path, catalog: Catalog) -> None:
+    """And then sees programs, assets and frames of one moment."""
+    reader = Catalog.open(store)
+    with catalog.writing() as writer:
+        row = writer.add_program(NewProgram("p"), [asset_of("a")])
+    assert reader.programs() == reader.assets() == []
+    assert reader.refresh() == catalog.version()
+    assert reader.programs() == [row]
+    assert reader.frames_of(row.number).ids.size == 5
+
+
+def test_many_programs_stream_in_one_pass(catalog: Catalog) -> None:
+    """More numbers than a filter takes: the same frames, with and without asset ids."""
+    many = catalog_module._MANY_NUMBERS + 3
+    with catalog.writing() as writer:
+        numbers = [
+            writer.add_program(NewProgram(f"p{i}"), [asset_of(f"a{i}", i, 2)]).number for i in range(many)
+        ]
+    wanted = numbers[1:]
+    for chosen in (wanted, wanted[:3]):
+        batches = list(catalog.iter_frames(chosen, with_asset_ids=True))
+        ids = np.concatenate([batch.ids for batch in batches])
+        asset_ids = [asset_id for batch in batches for asset_id in batch.asset_ids or ()]
+        assert sorted(zip(ids.tolist(), asset_ids, strict=True)) == [
+            (id_range(number)[0] + row, f"a{number - 1}") for number in chosen for row in range(2)
+        ]
+    assert list(catalog.iter_frames([])) == []
+    assert all(batch.asset_ids is None for batch in catalog.iter_frames(wanted))
+    with catalog.writing() as writer:
+        assert len(writer.remove_programs([f"p{i}" for i in range(many)])) == many
+    assert catalog.frame_counts() == {}
+
+
+def test_a_program_longer_than_a_batch(catalog: Catalog) -> None:
+    n = catalog_module._BATCH_ROWS * 2 + 7
+    asset = NewAsset("long", "", "", float(n), np.arange(n) * 1.0, vectors_of(1, n))
+    with catalog.writing() as writer:
+        row = writer.add_program(NewProgram("p"), iter([asset, asset_of("short", 2)]))
+    frames = catalog.frames_of(row.number)
+    np.testing.assert_array_equal(frames.vectors[:n], asset.vectors)
+    np.testing.assert_array_equal(frames.ids, id_range(row.number)[0] + np.arange(n + 5))
+
+
+class DecodeError(Exception):
+    """An error of the caller's own."""
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_an_error_while_frames_stream_changes_nothing(catalog: Catalog, after: int) -> None:
+    """The caller gets its own exception, and neither rows nor numbers are lost."""
+
+    def broken() -> Iterator[NewAsset]:
+        for i in range(after):
+            yield asset_of(f"a{i}")
+        raise DecodeError("no such codec")
+
+    with catalog.writing() as writer:
+        before = writer.add_program(NewProgram("p"), [asset_of("a")])
+        with pytest.raises(DecodeError, match="no such codec"):
+            writer.add_program(NewProgram("p"), broken())
+        assert catalog.programs() == [before]
+        assert catalog.frame_counts() == {before.number: 5}
+        assert writer.add_program(NewProgram("q"), [asset_of("a")]).number == before.number + 1
+
+
+def test_misfits_are_refused_and_change_nothing(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another d, an asset id twice, too many frames."""
+    other_d = NewAsset("a", "", "", 1.0, np.zeros(1), vectors_of(0, 1, D + 1))
+    with catalog.writing() as writer:
+        with pytest.raises(ValueError, match="d = 9"):
+            writer.add_program(NewProgram("p"), [other_d])
+        with pytest.raises(ValueError, match="comes twice"):
+            writer.add_program(NewProgram("p"), [asset_of("a"), asset_of("a")])
+        monkeypatch.setattr(catalog_module, "MAX_FRAMES", 6)
+        with pytest.raises(ValueError, match="more than 6 frames"):
+            writer.add_program(NewProgram("p"), [asset_of("a"), asset_of("b")])
+        assert writer.add_program(NewProgram("none"), []).frame_count == 0
+    assert catalog.frame_counts() == {}
+    assert [record.program_id for record in catalog.programs()] == ["none"]
+
+
+# ---------------------------------------------------------------- records
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: NewProgram(""), "program_id must not be empty"),
+        (lambda: NewProgram("a\0b"), "NUL"),
+        (lambda: NewProgram("\ud800"), "Unicode"),
+        (lambda: NewProgram(3), "must be text"),  # type: ignore[arg-type]
+        (lambda: NewProgram("p", aliases=("\0",)), "aliases"),
+        (lambda: ModelInfo("f", "n", 0), "d must"),
+        (lambda: ClipRecord("c", "", "", -1.0, 0, "m"), "duration_seconds"),
+        (lambda: ClipRecord("c", "", "", float("nan"), 0, "m"), "duration_seconds"),
+        (lambda: LinkRecord("c", "maybe", None, 0.0, 1, "{}"), "decision"),
+        (lambda: LinkRecord("c", "none", None, 1.5, 1, "{}"), "confidence"),
+        (lambda: LinkRecord("c", "none", "", 0.5, 1, "{}"), "program_id"),
+        (lambda: ReviewRecord("c", "", "no"), "program_id"),
+        (lambda: NewAsset("a", "", "", 1.0, np.zeros(2), vectors_of(0, 1)), "does not fit"),
+        (lambda: NewAsset("a", "", "", 1.0, np.zeros(2), vectors_of(0, 2)), "strictly increasing"),
+        (lambda: NewAsset("a", "", "", 1.0, np.array([np.nan]), vectors_of(0, 1)), "finite"),
+        (lambda: NewAsset("a", "", "", 1.0, np.zeros(1), np.full((1, D), np.nan, "f4")), "finite"),
+        (lambda: NewAsset("a", "", "", 1.0, np.zeros(1), np.full((1, D), 1e6, "f4")), "float16"),
+        (lambda: ProgramRecord("p", 1, "", (), (), "", "gone", "", 0, 0), "state"),
+    ],
+)
+def test_records_check_themselves(make: Any, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        make()
+
+
+# ---------------------------------------------------------------- clips, links, reviews
+
+
+def test_clips_keep_their_descriptors(catalog: Catalog) -> None:
+    """By value, replaced under the same id, a clip without frames too; times of keeping are set."""
+    clips = [clip_of("c1", 3), clip_of("c22", 0)]
+    with catalog.writing() as writer:
+        writer.put_clips([clip_of("c1", 7)])
+        writer.put_clips(clips)
+        writer.put_clips([])
+        with pytest.raises(ValueError, match="twice"):
+            writer.put_clips([clips[0], clips[0]])
+        with pytest.raises(ValueError, match="d = 9"):
+            writer.put_clip(StoredClip(clips[0].record, np.zeros(1), vectors_of(0, 1, D + 1)))
+    assert [record.clip_id for record in catalog.clips()] == ["c1", "c22"]
+    for clip in clips:
+        kept = catalog.clip(clip.record.clip_id)
+        assert kept is not None
+        assert kept.record.kept_at
+        assert replace(kept.record, kept_at="") == clip.record
+        np.testing.assert_array_equal(kept.t_seconds, clip.t_seconds)
+        np.testing.assert_array_equal(kept.vectors, clip.vectors)
+        assert kept.vectors.dtype == np.float32
+    assert catalog.clip("nobody") is None
+    assert len(list(catalog.iter_clips())) == 2
+    assert len(list(catalog.iter_clips([f"x{i}" for i in range(500)] + ["c1"]))) == 1
+
+
+def test_a_clip_has_one_link_and_all_its_reviews(catalog: Catalog) -> None:
+    with catalog.writing() as writer:
+        writer.put_clips([clip_of("a"), clip_of("b")])
+        writer.put_links(
+            [LinkRecord("a", "linked", "p", 0.9, 3, '{"x": 1}'), LinkRecord("b", "none", None, 0, 3, "")]
+        )
+        writer.put_links([LinkRecord("a", "review", None, 0.4, 4, '{"x": 2}', "2026-01-01")])
+        writer.put_links([])
+        with pytest.raises(ValueError, match="'b' comes twice"):
+            writer.put_links([LinkRecord("b", "none", None, 0, 3, "")] * 2)
+        writer.put_review(ReviewRecord("a", "p", "rejected", "2026-01-02"))
+        writer.put_review(ReviewRecord("a", None, "none", "2026-01-01"))
+        links = catalog.links()
+        assert links[0] == LinkRecord("a", "review", None, 0.4, 4, '{"x": 2}', "2026-01-01")
+        assert [link.clip_id for link in links] == ["a", "b"]
+        assert links[1].linked_at
+        assert catalog.links(["b"]) == links[1:]
+        assert writer.remove_clips(["a", "nobody"]) == 1
+    assert [link.clip_id for link in catalog.links()] == ["b"]
+    assert [review.verdict for review in catalog.reviews()] == ["none", "rejected"]
+
+
+# ---------------------------------------------------------------- making and opening
+
+
+def test_opening_what_is_no_store_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match=r"there is no store at .*matcher add --store"):
+        Catalog.open(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("{", "damaged"),
+        ("[]", "damaged"),
+        ('{"kind": "program-matcher store"}', "damaged"),
+        ('{"kind": "other", "format": 1}', "of kind 'other'"),
+        ('{"kind": "program-matcher store", "format": 99}', "Update program-matcher"),
+        ('{"kind": "program-matcher store", "format": 0}', "Make a new store"),
+    ],
+)
+def test_a_foreign_or_newer_store_is_refused(store: Path, content: str, why: str) -> None:
+    (store / "store.json").write_text(content)
+    for opened in (lambda: Catalog.open(store), lambda: Catalog.create(store, MODEL)):
+        with pytest.raises(CatalogError, match=why):
+            opened()
+
+
+def test_a_folder_with_other_things_is_not_made_a_store(tmp_path: Path) -> None:
+    """Nor is a file; and nothing is left in the folder."""
+    (tmp_path / "holiday.mp4").write_bytes(b"x")
+    with pytest.raises(CatalogError, match=r"holiday\.mp4"):
+        Catalog.create(tmp_path, MODEL)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["holiday.mp4"]
+    with pytest.raises(CatalogError, match="not a folder"):
+        Catalog.create(tmp_path / "holiday.mp4", MODEL)
+
+
+def test_another_model_is_refused_with_both_names(store: Path) -> None:
+    for other in (ModelInfo("fp-2", "larger", D), ModelInfo("fp-1", "larger", D + 1)):
+        for opened in (
+            lambda other=other: Catalog.open(store, model=other),
+            lambda other=other: Catalog.create(store, other),
+        ):
+            with pytest.raises(ModelMismatchError, match=r"embedded.*larger.*another --store"):
+                opened()
+    assert Catalog.open(store, model=MODEL).model == MODEL
+
+
+@pytest.mark.parametrize("name", ["库 #1%20", "it's", "a?b=c&d"])
+def test_a_store_may_be_called_anything(tmp_path: Path, name: str) -> None:
+    catalog = Catalog.create(tmp_path / "deep" / name, MODEL)
+    with catalog.writing() as writer:
+        writer.add_program(NewProgram("p"), [asset_of("a")])
+    assert Catalog.open(tmp_path / "deep" / name).counts()["frames"] == 5
+    assert sorted(entry.name for entry in (tmp_path / "deep").iterdir()) == [name]
+
+
+@pytest.mark.parametrize("missing", ["assets", "frames", "clips", "links", "reviews", "programs"])
+def test_a_store_with_only_some_tables_opens(store: Path, missing: str) -> None:
+    """For reading as if the table were empty; a writer makes it."""
+    shutil.rmtree(store / "tables" / f"{missing}.lance")
+    if missing == "clips":  # cut off while it was being made
+        (store / "tables" / "clips.lance" / "_versions").mkdir(parents=True)
+    reader = Catalog.open(store)
+    assert set(reader.counts().values()) == {0}
+    assert reader.programs() == reader.assets() == reader.clips() == reader.links() == reader.reviews() == []
+    assert list(reader.iter_clips()) == list(reader.iter_frames([1])) == []
+    assert reader.frame_counts() == {}
+    with reader.writing() as writer:
+        writer.add_program(NewProgram("p"), [asset_of("a")])
+        writer.put_clip(clip_of("c"))
+    assert Catalog.open(store).counts()["frames"] == 5
+
+
+def test_creation_that_was_cut_off_goes_on(tmp_path: Path) -> None:
+    """Without store.json there is no store; making it again, by another model even, completes it."""
+    store = tmp_path / "s"
+    Catalog.create(store, MODEL)
+    (store / "store.json").rename(store / "store.json.tmp-1")
+    with pytest.raises(CatalogError, match="no store"):
+        Catalog.open(store)
+    other = ModelInfo("fp-2", "larger", D * 2)
+    with Catalog.create(store, other).writing() as writer:
+        asset = NewAsset("a", "", "", 1.0, np.zeros(1), vectors_of(0, 1, D * 2))
+        writer.add_program(NewProgram("p"), [asset])
+    assert Catalog.open(store).model == other
+
+
+def test_rows_of_another_d_are_never_dropped(store: Path) -> None:
+    """A store that lost its store.json is not emptied for a model of another d."""
+    with Catalog.open(store).writing() as writer:
+        writer.add_program(NewProgram("p"), [asset_of("a")])
+    (store / "store.json").unlink()
+    with pytest.raises(CatalogError, match="another length"):
+        Catalog.create(store, ModelInfo("fp-2", "larger", D * 2))
+
+
+def test_lost_or_damaged_tables_are_told_apart_from_bugs(store: Path) -> None:
+    """No folder of tables, no model, and a file gone: CatalogError each, with what to do."""
+    with Catalog.open(store).writing() as writer:
+        writer.add_program(NewProgram("p"), [asset_of("a")])
+        writer.put_review(ReviewRecord("c", None, "x"))
+    reader = Catalog.open(store)
+    for file in (store / "tables" / "reviews.lance" / "data").iterdir():
+        file.unlink()
+    with pytest.raises(CatalogError, match=r"table reviews .* cannot be read"):
+        reader.reviews()
+    for file in (store / "tables" / "frames.lance" / "data").iterdir():
+        file.unlink()
+    with pytest.raises(CatalogError, match=r"table frames .* cannot be read"):
+        reader.frames_of(1)
+    shutil.rmtree(store / "tables" / "models.lance")
+    with pytest.raises(CatalogError, match="names 0 models"):
+        Catalog.open(store).model  # noqa: B018
+    shutil.rmtree(store / "tables")
+    with pytest.raises(CatalogError, match="lost its folder tables"):
+        Catalog.open(store)
+    assert not (store / "tables").exists()
+
+
+def test_reading_changes_no_file(store: Path) -> None:
+    """A reader works on a read-only folder: it writes nothing, not even the lock."""
+    with Catalog.open(store).writing() as writer:
+        writer.add_program(NewProgram("p"), [asset_of("a")])
+        writer.put_clip(clip_of("c"))
+    (store / "write.lock").unlink()
+    before = files_of(store)
+    reader = Catalog.create(store, MODEL)
+    reader.refresh()
+    assert reader.counts()["programs"] == 1
+    assert reader.frames_of(1).ids.size == 5
+    assert reader.frame_counts() == {1: 5}
+    assert reader.clip("c") is not None
+    assert (reader.links(), reader.reviews()) == ([], [])
+    assert files_of(store) == before
+
+
+# ---------------------------------------------------------------- compaction
+
+
+def test_compaction_bounds_files_and_keeps_values(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions and files do not pile up; a stale reader finds its way by itself."""
+    catalog, stale = Catalog.open(store), Catalog.open(store)
+    with catalog.writing() as writer:
+        for i in range(12):
+            writer.add_program(NewProgram(f"p{i % 4}"), [asset_of("a", i)])
+            writer.put_clip(clip_of("c"))
+        stale.refresh()
+        writer.add_program(NewProgram("p0"), [asset_of("a", 77)])
+        assert not writer.needs_compaction()
+        monkeypatch.setattr(catalog_module, "COMPACT_ABOVE", 3)
+        assert writer.needs_compaction()
+        many = len(files_of(store))
+        writer.compact(keep_seconds=0)
+        assert len(files_of(store)) < many / 3
+        writer.compact(keep_seconds=0)
+        assert not writer.needs_compaction()
+        np.testing.assert_array_equal(catalog.frames_of(13).vectors, vectors_of(77, 5))
+    assert [record.number for record in stale.programs()] == [10, 11, 12, 13]
+    assert stale.clip("c") is not None
+    assert stale.refresh() == catalog.version()
+
+
+def test_a_thorough_cleaning_finds_rows_without_a_witness(catalog: Catalog) -> None:
+    """Frames of an invisible number whose asset rows are lost."""
+    with catalog.writing() as writer:
+        writer.add_program(NewProgram("p"), [asset_of("a")])
+        writer.add_program(NewProgram("q"), [asset_of("a")])
+        writer._delete("assets", "number = 1")
+        writer._merge("programs", "program_id", [_row(catalog, "p", "removed")])
+        assert catalog.frame_counts() == {1: 5, 2: 5}
+        writer.compact()
+        assert catalog.frame_counts() == {2: 5}
+
+
+def _row(catalog: Catalog, program_id: str, state: str) -> dict[str, Any]:
+    record = catalog.program(program_id)
+    assert record is not None
+    return {**record.__dict__, "state": state}
+
+
+# ---------------------------------------------------------------- the lock
+
+
+def test_one_writer_in_a_process(catalog: Catalog, store: Path) -> None:
+    """A second writer, of the same object or another, is refused at once and told who holds it."""
+    with catalog.writing() as writer:
+        for other in (catalog, Catalog.open(store)):
+            with pytest.raises(CatalogLockedError, match="being written by process") as caught:
+                other.writing().__enter__()
+            assert str(json.loads((store / "write.lock").read_text())["pid"]) in caught.value.holder
+    with pytest.raises(ValueError, match="released"):
+        writer.put_clips([clip_of("c")])
+    (store / "write.lock").write_text("junk")
+    with catalog.writing():
+        (store / "write.lock").write_text("junk")
+        with pytest.raises(CatalogLockedError, match="another process"), catalog.writing():
+            pass
+
+
+def test_waiting_for_the_lock(catalog: Catalog) -> None:
+    """A writer that may wait gets the lock when the other is done."""
+    with catalog.writing():
+        waiting = threading.Thread(target=_write_when_free, args=(catalog.path,))
+        waiting.start()
+        time.sleep(0.1)
+        assert waiting.is_alive()
+    waiting.join(20)
+    catalog.refresh()
+    assert [record.program_id for record in catalog.programs()] == ["waited"]
+
+
+def _write_when_free(store: Path) -> None:
+    with Catalog.open(store).writing(wait_seconds=20) as writer:
+        writer.add_program(NewProgram("waited"), [asset_of("a")])
+
+
+def test_the_lock_is_free_after_an_error(catalog: Catalog) -> None:
+    with pytest.raises(DecodeError), catalog.writing():
+        raise DecodeError
+    with catalog.writing():
+        pass
+
+
+# ---------------------------------------------------------------- other processes
+
+_CHILD = """
+import os, random, sys
+import numpy as np
+from pathlib import Path
+from index.catalog import Catalog, ModelInfo, NewAsset, NewProgram
+from index.live import LiveIndex
+
+what, store, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+model = ModelInfo("fp-1", "embedded", 8, {"size": 224})
+
+def assets(value):
+    # Every vector and time tells which program generation it is of.
+    for i in range(3):
+        n = 40 + 7 * i
+        yield NewAsset(f"a{i}", str(value), "", 99.0, np.arange(n) + value, np.full((n, 8), value, "f4"))
+
+if what == "hold":
+    with Catalog.open(store).writing():
+        print("ready", flush=True)
+        sys.stdin.read()
+elif what == "add":
+    for i in range(6):
+        with Catalog.open(store).writing(wait_seconds=60) as writer:
+            writer.add_program(NewProgram(f"{seed}-{i % 3}", str(seed)), assets(seed))
+elif what == "create":
+    print("ready", flush=True)
+    for i in range(100000):
+        with open(store / "last", "w") as file:
+            file.write(str(i))
+        Catalog.create(store / f"s{i}", model)
+else:
+    random.seed(seed)
+    sys.stdin.readline()
+    print("ready", flush=True)
+    catalog = Catalog.open(store)
+    live = LiveIndex.open(catalog)
+    value = seed
+    while True:
+        value += 1
+        with catalog.writing() as writer:
+            for _ in range(4):
+                name = f"p{random.randrange(5)}"
+                writer.add_program(NewProgram(name, str(value)), assets(value % 1000))
+            writer.remove_programs([f"p{random.randrange(5)}"])
+            live.save(writer, force=True)
+            if random.random() < 0.3:
+                writer.compact(keep_seconds=0)
+"""
+
+
+def _child(what: str, store: Path, seed: int = 0) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", _CHILD, what, str(store), str(seed)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
+
+
+def _wait_until_ready(child: subprocess.Popen[str]) -> None:
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+
+
+def _kill(child: subprocess.Popen[str]) -> None:
+    child.send_signal(signal.SIGKILL)
+    assert child.wait(20) == -signal.SIGKILL, "the child ended before it was killed"
+    for stream in (child.stdin, child.stdout):
+        assert stream is not None
+        stream.close()
+
+
+def test_the_lock_holds_across_processes_and_dies_with_its_holder(catalog: Catalog) -> None:
+    """The refusal names the other process; after kill -9 the lock is free."""
+    child = _child("hold", catalog.path)
+    _wait_until_ready(child)
+    with pytest.raises(CatalogLockedError) as caught, catalog.writing():
+        pass
+    assert f"process {child.pid} on" in caught.value.holder
+    assert catalog.programs() == []  # readers go on
+    _kill(child)
+    with catalog.writing(wait_seconds=5) as writer:
+        writer.add_program(NewProgram("p"), [asset_of("a")])
+
+
+def test_two_processes_add_in_turn(catalog: Catalog) -> None:
+    """Contending writers lose nothing, double nothing, and share no number."""
+    children = [_child("add", catalog.path, seed) for seed in (1, 2)]
+    for child in children:
+        child.communicate(timeout=60)
+        assert child.returncode == 0
+    catalog.refresh()
+    _assert_whole(catalog)
+    programs = catalog.programs()
+    assert sorted(record.program_id for record in programs) == [f"{s}-{i}" for s in (1, 2) for i in range(3)]
+    assert len({record.number for record in catalog.programs(removed=True)}) == 6
+    assert max(record.number for record in programs) == 12
+
+
+def _assert_whole(catalog: Catalog) -> None:
+    """Every visible program is there entirely, and of one generation."""
+    for record in catalog.programs():
+        frames = catalog.frames_of(record.number)
+        value = int(record.title) % 1000
+        counts = [40, 47, 54]
+        assert frames.asset_ids == [f"a{i}" for i, n in enumerate(counts) for _ in range(n)]
+        np.testing.assert_array_equal(
+            frames.t_seconds, np.concatenate([np.arange(n) + value for n in counts])
+        )
+        assert (frames.vectors == np.float32(np.float16(value))).all()
+        assert [asset.frame_count for asset in catalog.assets(record.program_id)] == counts
+        assert record.frame_count == sum(counts)
+
+
+@pytest.mark.parametrize("kills", [6, pytest.param(60, marks=pytest.mark.slow)])
+def test_kill_9_at_any_instant_leaves_a_whole_store(catalog: Catalog, kills: int) -> None:
+    """Adding, replacing, removing, saving, compacting: whatever was cut off is not seen, and is cleaned."""
+    from index.live import LiveIndex
+
+    rng = random.Random(kills)
+    following = _child("churn", catalog.path)
+    for kill in range(kills):
+        # The next child imports while this one is looked at; it starts when told to.
+        child, following = following, _child("churn", catalog.path, seed=(kill + 1) * 100)
+        assert child.stdin is not None
+        child.stdin.write("go\n")
+        child.stdin.flush()
+        _wait_until_ready(child)
+        time.sleep(rng.uniform(0.0, 0.8))
+        _kill(child)
+        reader = Catalog.open(catalog.path)
+        _assert_whole(reader)
+        assert LiveIndex.open(reader).verify(full=True) == []
+        with reader.writing():
+            pass
+        assert reader.frame_counts() == {record.number: 141 for record in reader.programs()}
+        assert {asset.number for asset in reader.assets()} == {record.number for record in reader.programs()}
+    _kill(following)
+    catalog.refresh()
+    assert catalog.version() > 1, "no child got as far as adding"
+
+
+def test_kill_9_while_a_store_is_made(tmp_path: Path) -> None:
+    """What was cut off is completed by making it again."""
+    rng = random.Random(0)
+    for kill in range(2):
+        folder = tmp_path / str(kill)
+        folder.mkdir()
+        child = _child("create", folder)
+        _wait_until_ready(child)
+        time.sleep(rng.uniform(0.05, 0.4))
+        _kill(child)
+        last = (folder / "last").read_text() or "0"
+        with Catalog.create(folder / f"s{last}", MODEL).writing() as writer:
+            writer.add_program(NewProgram("p"), [asset_of("a")])
+        assert Catalog.open(folder / f"s{last}").counts()["frames"] == 5
