@@ -167,7 +167,7 @@ _MIDDLES = (
     "the last train",
     "your ring",
     "the captain",
-    "that old song",
+    "the old song",
 )
 _ENDINGS = (
     "was gone by morning.",

@@ -602,6 +602,7 @@ def write_montage(
         crf=next((edit.crf for edit in reversed(edits) if edit.crf is not None), crf),
         sound=_sound(parts, factor) if has_sound else None,
         sound_rate_hz=SOUND_RATE_HZ,
+        preset="superfast",  # the same file every time; see write_video
         options={"threads": "1"},
     )
     return ClipTruth(

@@ -38,7 +38,8 @@ def write_video(
         frames: Read one at a time, so any length fits into memory.
         fps: Frames a second.
         crf: Constant rate factor of x264 and x265.
-        preset: Speed preset of x264 and x265.
+        preset: Speed preset of x264 and x265. "superfast" with one thread gives the same file every time;
+            from "veryfast" on x264's macroblock tree reads memory that nobody wrote.
         codec: FFmpeg's encoder name.
         pix_fmt: Pixel format of the stream.
         keyframe_interval: At most so many frames from one key frame to the next.

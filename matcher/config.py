@@ -56,8 +56,8 @@ class VotingSettings(_Section):
 
     k: int = Field(100, ge=1)
     per_program: int = Field(6, ge=1)
-    floor: float = Field(0.35, gt=-1, lt=1)
-    hub_margin: float = Field(0.05, ge=0)
+    floor: float = Field(0.8, gt=-1, lt=1)
+    hub_margin: float = Field(0.02, ge=0)
     candidates: int = Field(10, ge=1)
 
 

@@ -652,24 +652,19 @@ class _Keyframes:
     long_gaps: frozenset[int] | None
     number: int = -1  # of the last key packet
     taken_seconds: float = -math.inf
-    is_fed: bool = False  # the decoder may still hold frames
 
     def choose(self) -> Iterator[tuple[float, VideoFrame]]:
         for packet in _packets(self.source):
             if packet.is_keyframe:
                 self.number += 1
-                if self.is_fed and not (self._started and self._is_long):
-                    yield from self._taken(self._drained())
                 if self._started and not self._is_long and self._far_enough(packet):
                     yield from self._taken(_decode(self.source, packet) + self._drained())
             # The file's first frame may come late and need not be a key frame (edit lists).
             if self._is_long or not self._started:
-                self.is_fed = True
                 yield from self._taken(_decode(self.source, packet))
             if self.source.gives_up:
                 return
-        if self.is_fed:
-            yield from self._taken(self._drained())
+        yield from self._taken(self._drained())
 
     @property
     def _started(self) -> bool:
@@ -689,7 +684,6 @@ class _Keyframes:
     def _drained(self) -> list[VideoFrame]:
         frames = _decode(self.source, None)
         self.source.codec.flush_buffers()
-        self.is_fed = False
         return frames
 
     def _taken(self, frames: list[VideoFrame]) -> Iterator[tuple[float, VideoFrame]]:

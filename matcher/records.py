@@ -6,7 +6,7 @@ of their own file. Similarities are cosines: higher is better.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -56,3 +56,110 @@ class Descriptors:
 
     def __len__(self) -> int:
         return int(self.t_seconds.size)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of the clip and the stretch of an asset that it was cut from; half-open."""
+
+    clip_start_seconds: float
+    clip_end_seconds: float
+    asset_id: str
+    asset_start_seconds: float
+    asset_end_seconds: float
+    similarity: float
+
+    def __post_init__(self) -> None:
+        if self.clip_end_seconds < self.clip_start_seconds:
+            raise ValueError(f"segment ends ({self.clip_end_seconds}) before it starts")
+
+
+@dataclass(frozen=True)
+class Link:
+    """A program accepted, or put up for review, with its evidence."""
+
+    program_id: str
+    confidence: float
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A program considered. ``score`` is the mean similarity of its aligned frames, 0 if none align."""
+
+    program_id: str
+    title: str
+    confidence: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a file has no answer."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer for one clip; :meth:`to_json` is the public form.
+
+    Attributes:
+        clip_id: The caller's name of the clip.
+        path: Its file.
+        decision: "linked", "review" or "none".
+        links: Programs accepted, best first; for "review" those to look at.
+        candidates: The best guesses, whatever the decision.
+        model: Fingerprint of the encoder.
+        catalog_version: The state of the catalog that was searched.
+        error: Set when the file could not be read; the decision is then "none".
+    """
+
+    clip_id: str
+    path: str
+    decision: Decision
+    links: tuple[Link, ...]
+    candidates: tuple[Guess, ...]
+    model: str
+    catalog_version: int
+    error: Failure | None = None
+
+    @property
+    def program_id(self) -> str | None:
+        """The best program accepted."""
+        return self.links[0].program_id if self.decision == "linked" else None
+
+    @property
+    def confidence(self) -> float:
+        """That of the best link, else of the best guess."""
+        best = self.links or self.candidates
+        return best[0].confidence if best else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints: fields may be added to it, none renamed or dropped."""
+        return {
+            "clip_id": self.clip_id,
+            "path": self.path,
+            "decision": self.decision,
+            "program_id": self.program_id,
+            "confidence": round(self.confidence, 6),
+            "links": [_rounded(asdict(link)) for link in self.links] if self.decision == "linked" else [],
+            "review": [_rounded(asdict(link)) for link in self.links] if self.decision == "review" else [],
+            "candidates": [_rounded(asdict(guess)) for guess in self.candidates],
+            "categories": None,
+            "model": self.model,
+            "catalog_version": self.catalog_version,
+            "error": None if self.error is None else asdict(self.error),
+        }
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to a millionth and tuples to lists, all the way down."""
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(part) for part in value]
+    return value

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from index import live as live_module
@@ -111,7 +111,12 @@ def assert_shows(live: LiveIndex, catalog: Catalog, model: dict[str, list[NewAss
 # ---------------------------------------------------------------- any sequence of changes
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=3,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a smaller seed is no simpler case
+)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_any_sequence_of_changes(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Add, replace, remove, save, compact, reopen: a reader and the writer's own index stay right."""
@@ -120,9 +125,9 @@ def test_any_sequence_of_changes(seed: int, tmp_path_factory: pytest.TempPathFac
     live, reader_catalog = LiveIndex.open(catalog), Catalog.open(catalog.path)
     reader = LiveIndex.open(reader_catalog)
     model: dict[str, list[NewAsset]] = {}
-    for step in range(10):
-        action = rng.choice(["add", "add", "remove", "save", "force", "compact", "reopen"])
-        name = f"p{rng.integers(5)}"
+    for step in range(14):
+        action = rng.choice([*["add"] * 5, *["remove"] * 2, "save", "force", "compact", "reopen"])
+        name = f"p{rng.integers(3)}"
         with catalog.writing() as writer:
             if action == "add":
                 sizes = tuple(int(n) for n in rng.integers(0, 9, size=rng.integers(0, 4)))
@@ -139,7 +144,7 @@ def test_any_sequence_of_changes(seed: int, tmp_path_factory: pytest.TempPathFac
             live = LiveIndex.open(catalog)
         live.refresh()
         assert_shows(live, catalog, model)
-        if step % 3 == 2:
+        if step % 4 == 3:
             reader.refresh()
             assert_shows(reader, reader_catalog, model)
     assert_shows(LiveIndex.open(Catalog.open(catalog.path)), catalog, model)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,10 +76,11 @@ def fingerprint(parts: Iterable[bytes | str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def unit_rows(x: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit_rows(x: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Each row of ``x`` (n, d) scaled to length 1; a zero row stays zero."""
     norms = np.linalg.norm(x, axis=1, keepdims=True)
-    return (x / np.maximum(norms, 1e-12)).astype(np.float32)
+    scaled: NDArray[np.float32] = (x / np.maximum(norms, 1e-12)).astype(np.float32, copy=False)
+    return scaled
 
 
 def check_images(images: Images, side: int) -> None:

@@ -89,7 +89,8 @@ def torch_model() -> nn.Module:
     theirs = torch.load(weights_path(), map_location="cpu", weights_only=True)
     if [tuple(v.shape) for v in ours.values()] != [tuple(v.shape) for v in theirs.values()]:
         raise MatcherError(
-            f"{weights_path().name} does not fit timm {timm.__version__}'s tf_efficientnet_lite0, layer by layer"
+            f"{weights_path().name} does not fit timm {timm.__version__}'s tf_efficientnet_lite0,"
+            " layer by layer"
         )
     backbone.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
     return Lite0Descriptor(backbone).eval()

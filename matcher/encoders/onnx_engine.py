@@ -13,13 +13,12 @@ import contextlib
 import io
 import json
 import logging
-import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +85,9 @@ class OnnxRunner:
         return np.concatenate(outputs)
 
 
-def ensure_graph(name: str, make_model: Any, *, side: int, whitening: Whitening, precision: Precision) -> GraphFile:
+def ensure_graph(
+    name: str, make_model: Callable[[], nn.Module], *, side: int, whitening: Whitening, precision: Precision
+) -> GraphFile:
     """The kept graph of a model; made, checked and stored if it is not there.
 
     Args:
@@ -130,12 +131,14 @@ def _toolchain() -> str:
 def _read_record(record: Path) -> list[GraphFile] | None:
     try:
         rows = json.loads(record.read_text())
-        graphs = [GraphFile(record.parent / r["file"], r["precision"], float(r["worst_cosine"])) for r in rows]
+        graphs = [
+            GraphFile(record.parent / r["file"], r["precision"], float(r["worst_cosine"])) for r in rows
+        ]
         sizes = [int(r["bytes"]) for r in rows]
         whole = all(g.path.stat().st_size == size for g, size in zip(graphs, sizes, strict=True))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return graphs if whole else None
+    return graphs if whole and {g.precision for g in graphs} == {"fp32", "int8"} else None
 
 
 def _make_graphs(
@@ -144,7 +147,8 @@ def _make_graphs(
     """Export, quantize, measure both against torch, move into place; the record goes last."""
     gate = probe_frames(24, side, seed=2)
     truth = whitening.apply(_run_torch(model, gate))
-    rows = []
+    rows: list[dict[str, str | float]] = []
+    graphs = []
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         fp32 = Path(scratch) / "fp32.onnx"
         int8 = Path(scratch) / "int8.onnx"
@@ -155,12 +159,13 @@ def _make_graphs(
             worst = float((answer * truth).sum(axis=1).min())
             kept = folder / f"{record.stem}-{precision}.onnx"
             size = path.stat().st_size
-            os.replace(path, kept)
+            path.replace(kept)
             rows.append({"file": kept.name, "precision": precision, "worst_cosine": worst, "bytes": size})
+            graphs.append(GraphFile(kept, precision, worst))
         draft = Path(scratch) / "record.json"
         draft.write_text(json.dumps(rows, indent=1))
-        os.replace(draft, record)
-    return [GraphFile(folder / str(r["file"]), str(r["precision"]), float(str(r["worst_cosine"]))) for r in rows]
+        draft.replace(record)
+    return graphs
 
 
 def _run_torch(model: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -177,7 +182,11 @@ def _export(model: nn.Module, path: Path, *, side: int) -> None:
 
     example = torch.zeros((GRAPH_BATCH, side, side, 3), dtype=torch.uint8)
     raw = path.with_suffix(".raw.onnx")
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet("torch.onnx", "onnxscript"):
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        _quiet("torch.onnx", "onnxscript", "onnx_ir"),  # and so their children, which have no level set
+    ):
         warnings.simplefilter("ignore")
         torch.onnx.export(
             model, (example,), str(raw), dynamo=True, external_data=False, verbose=False,
@@ -227,7 +236,9 @@ def _quiet(*names: str) -> Iterator[None]:
             log.setLevel(level)
 
 
-def run_whitened(runner: OnnxRunner, whitening: Whitening, images: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
+def run_whitened(
+    runner: OnnxRunner, whitening: Whitening, images: NDArray[np.uint8], side: int
+) -> NDArray[np.float32]:
     """Pictures (n, s, s, 3) → whitened descriptors (n, d); n may be 0."""
     check_images(images, side)
     if len(images) == 0:

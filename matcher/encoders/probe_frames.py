@@ -29,7 +29,8 @@ def _noise(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
             plane = Image.fromarray(noise[..., channel].astype(np.float32))
             total[..., channel] += np.asarray(plane.resize((side, side), Image.Resampling.BICUBIC))
     total = (total - total.mean()) / total.std() * rng.uniform(20, 70) + rng.uniform(50, 200)
-    return total.clip(0, 255).astype(np.uint8)
+    noisy: NDArray[np.uint8] = total.clip(0, 255).astype(np.uint8)
+    return noisy
 
 
 def _draw_shapes(background: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

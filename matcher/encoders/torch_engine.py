@@ -22,7 +22,7 @@ from matcher.errors import InputError, MissingDependencyError
 
 
 def resolve_device(device: Device) -> str:
-    """ "cuda" or "cpu"; "auto" takes CUDA where torch sees it.
+    """Name of the device; "auto" takes CUDA where torch sees it, else the CPU.
 
     Raises:
         MissingDependencyError: CUDA was asked for and is not there.
@@ -63,7 +63,7 @@ class TorchEncoder:
         self._device = resolve_device(device)
         self._module = module.eval().to(self._device)
         if self._device == "cuda":
-            self._module = self._module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._module = self._module.to(memory_format=torch.channels_last)
         self._whitening = whitening
         self.info = info
         self.input_side = input_side
@@ -171,7 +171,7 @@ def load_timm(name: str, *, checkpoint: Path | None, device: Device, spec: str) 
     config = backbone.pretrained_cfg
     side = int(config["input_size"][1])
     module = PooledBackbone(backbone, config["mean"], config["std"])
-    return _wrap(module, spec=spec, side=side, device=device)
+    return _wrap(module, f"timm:{name.partition('.')[0]}", spec=spec, side=side, device=device)
 
 
 def load_open_clip(name: str, pretrained: str, *, device: Device, spec: str) -> TorchEncoder:
@@ -195,7 +195,7 @@ def load_open_clip(name: str, pretrained: str, *, device: Device, spec: str) -> 
     size = model.visual.image_size
     side = int(size if isinstance(size, int) else size[0])
     module = ClipImageTower(model, tuple(mean or (0.5,) * 3), tuple(std or (0.5,) * 3))
-    return _wrap(module, spec=spec, side=side, device=device)
+    return _wrap(module, f"open_clip:{name}", spec=spec, side=side, device=device)
 
 
 def architecture_of(checkpoint: Path) -> str:
@@ -242,14 +242,13 @@ def _load_state(model: nn.Module, checkpoint: Path) -> None:
         )
 
 
-def _wrap(module: nn.Module, *, spec: str, side: int, device: Device) -> TorchEncoder:
+def _wrap(module: nn.Module, architecture: str, *, spec: str, side: int, device: Device) -> TorchEncoder:
     with torch.inference_mode():
         d = int(module.eval()(torch.zeros((1, side, side, 3), dtype=torch.uint8)).shape[1])
     weights = (value.detach().cpu().contiguous().numpy().tobytes() for value in module.state_dict().values())
-    mark = fingerprint(["torch-r1", str(side), *module.state_dict(), *weights])
-    return TorchEncoder(
-        module, ModelInfo(spec=spec, fingerprint=mark, d=d), input_side=side, device=device
-    )
+    # The architecture by name: two that differ in an activation alone have the same weights.
+    mark = fingerprint(["torch-r1", architecture, str(side), *module.state_dict(), *weights])
+    return TorchEncoder(module, ModelInfo(spec=spec, fingerprint=mark, d=d), input_side=side, device=device)
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +55,12 @@ class Whitening:
         """Write a safetensors file (projection as float16); ``notes`` say how it was made."""
         from safetensors.numpy import save_file
 
-        tensors = {"mean": self.mean, "projection": self.projection.astype(np.float16)}
+        tensors: dict[str, NDArray[Any]] = {
+            "mean": self.mean,
+            "projection": self.projection.astype(np.float16),
+        }
         save_file(tensors, str(path), metadata=notes)
+        path.chmod(0o644)  # safetensors makes it private, and a wheel would keep that
 
     @classmethod
     def load(cls, path: Path) -> Whitening:
@@ -86,7 +91,7 @@ def fit_pair_whitening(
         regularization: lambda as a share of the mean eigenvalue of C.
         mean_share: How much of the mean descriptor is taken away. With all of it (1.0) a dull frame,
             whose descriptor is little but the mean, becomes noise scaled up to length 1 and
-            resembles any other dull frame: by film, recall at 0.1 % strangers falls from 0.96 to 0.67.
+            resembles any other dull frame: by film, recall at 0.1 % strangers falls from 0.93 to 0.63.
         weights: (n,) how much a pair counts, so that long films do not drown short ones.
 
     Raises:

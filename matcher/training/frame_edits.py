@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from matcher.views import Picture
@@ -109,5 +111,5 @@ def _colour(rng: np.random.Generator) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _picture(x: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Image.Image:
+def _picture(x: NDArray[np.floating[Any]]) -> Image.Image:
     return Image.fromarray(x.clip(0, 255).astype(np.uint8))

@@ -1,0 +1,202 @@
+"""Files to descriptors: decoding and encoding side by side, in bounded memory.
+
+One thread decodes and shrinks, the caller's thread encodes; a short queue of ready batches lies
+between, so the slower of the two sets the pace. Several files run through one stream, so the
+decoder is on the next file while the last frames of this one are encoded.
+
+Shape letters: ``n`` frames, ``s`` the encoder's input side, ``d`` descriptor dimensions.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matcher.decode import Sampling, sample_frames
+from matcher.encoders.base import FrameEncoder
+from matcher.errors import InputError, MatcherError
+from matcher.records import Descriptors
+from matcher.views import is_blank, square, trim_bars
+
+#: Batches decoded ahead; with the encoder's batch they bound the memory.
+QUEUE_BATCHES = 8
+
+
+@dataclass(frozen=True)
+class Described:
+    """What became of one file: descriptors, or the reason why there are none."""
+
+    path: Path
+    descriptors: Descriptors | None
+    error: InputError | None
+
+
+@dataclass
+class Block:
+    """Prepared pictures of one file; ``last`` closes the file, ``fatal`` ends the stream."""
+
+    path: Path
+    images: list[NDArray[np.uint8]] = field(default_factory=list)
+    t_seconds: list[float] = field(default_factory=list)
+    frames_seen: int = 0
+    last_seconds: float = 0.0
+    last: bool = False
+    error: InputError | None = None
+    fatal: BaseException | None = None
+
+
+def describe_files(
+    paths: Iterable[Path],
+    encoder: FrameEncoder,
+    sampling: Sampling,
+    *,
+    on_frames: Callable[[Path, float], None] | None = None,
+) -> Iterator[Described]:
+    """Describe files in order, one result a file; a bad file gives its error and the rest goes on.
+
+    Args:
+        paths: Read one by one, as the decoder gets to them.
+        encoder: Makes the descriptors.
+        sampling: Which frames.
+        on_frames: Called with the file and the time reached, for progress.
+
+    Yields:
+        One :class:`Described` for each path, in order.
+
+    Raises:
+        MatcherError: Anything that is not the fault of one file; an :class:`InputError` if iterating
+            over ``paths`` raised it.
+    """
+    ready: queue.Queue[Block | None] = queue.Queue(maxsize=QUEUE_BATCHES)
+    stop = threading.Event()
+    decoder = threading.Thread(
+        target=_decode_all, args=(paths, encoder, sampling, ready, stop), name="decode", daemon=True
+    )
+    decoder.start()
+    try:
+        yield from _encode_all(ready, encoder, on_frames)
+    finally:
+        stop.set()
+        while decoder.is_alive():
+            _drain(ready)
+            decoder.join(timeout=0.05)
+
+
+def describe_file(path: Path, encoder: FrameEncoder, sampling: Sampling) -> Descriptors:
+    """Describe one file.
+
+    Raises:
+        InputError: It cannot be decoded.
+    """
+    result = next(describe_files([path], encoder, sampling))
+    if result.error is not None:
+        raise result.error
+    assert result.descriptors is not None
+    return result.descriptors
+
+
+def _drain(ready: queue.Queue[Block | None]) -> None:
+    try:
+        while True:
+            ready.get_nowait()
+    except queue.Empty:
+        return
+
+
+def _decode_all(
+    paths: Iterable[Path],
+    encoder: FrameEncoder,
+    sampling: Sampling,
+    ready: queue.Queue[Block | None],
+    stop: threading.Event,
+) -> None:
+    def put(block: Block | None) -> None:
+        while not stop.is_set():
+            try:
+                ready.put(block, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    try:
+        for path in paths:
+            for block in prepared_blocks(path, encoder, sampling):
+                if stop.is_set():
+                    return
+                put(block)
+        put(None)
+    except BaseException as error:  # handed to the caller's thread, which raises it
+        put(Block(Path(), fatal=error))
+
+
+def prepared_blocks(path: Path, encoder: FrameEncoder, sampling: Sampling) -> Iterator[Block]:
+    """What the decoding side makes of one file: prepared pictures in batches of the encoder's size.
+
+    The last block, which may be short or without pictures, says how the file ended: with an error or not.
+    """
+    block = Block(path)
+    seen = 0
+    try:
+        for frame in sample_frames(path, sampling):
+            seen += 1
+            block.frames_seen, block.last_seconds = seen, frame.t_seconds
+            if is_blank(frame.image):
+                continue
+            block.images.append(square(trim_bars(frame.image), encoder.input_side))
+            block.t_seconds.append(frame.t_seconds)
+            if len(block.images) == encoder.batch_size:
+                yield block
+                block = Block(path, frames_seen=seen, last_seconds=frame.t_seconds)
+    except InputError as error:
+        block.error = error
+    block.last = True
+    yield block
+
+
+def _encode_all(
+    ready: queue.Queue[Block | None],
+    encoder: FrameEncoder,
+    on_frames: Callable[[Path, float], None] | None,
+) -> Iterator[Described]:
+    vectors: list[NDArray[np.float32]] = []
+    times: list[float] = []
+    while (block := ready.get()) is not None:
+        if isinstance(block.fatal, Exception) and not isinstance(block.fatal, MatcherError):
+            what = f"{type(block.fatal).__name__}: {block.fatal}"
+            raise MatcherError(f"decoding failed: {what}") from block.fatal
+        if block.fatal is not None:
+            raise block.fatal
+        if block.images:
+            vectors.append(encoder.encode(np.stack(block.images)))
+            times.extend(block.t_seconds)
+        if on_frames is not None:
+            on_frames(block.path, block.last_seconds)
+        if not block.last:
+            continue
+        if block.error is not None:
+            yield Described(block.path, None, block.error)
+        else:
+            yield Described(block.path, _assemble(vectors, times, block, encoder.info.d), None)
+        vectors, times = [], []
+
+
+def _assemble(vectors: list[NDArray[np.float32]], times: list[float], last: Block, d: int) -> Descriptors:
+    return Descriptors(
+        t_seconds=np.asarray(times, np.float64),
+        vectors=np.concatenate(vectors) if vectors else np.zeros((0, d), np.float32),
+        duration_seconds=_duration(last),
+        frames_seen=last.frames_seen,
+    )
+
+
+def _duration(last: Block) -> float:
+    """The last frame sampled is on the screen for about as long as those before it were."""
+    if last.frames_seen < 2:
+        return last.last_seconds
+    return last.last_seconds + last.last_seconds / (last.frames_seen - 1)

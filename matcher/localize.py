@@ -1,0 +1,341 @@
+"""From a candidate's hits to aligned segments: which stretch of the clip is which stretch of an asset.
+
+An edit at constant speed puts the hits of a true match on a line ``asset = speed * clip + offset``.
+:func:`find_lines` finds such lines by Hough voting over a grid of speeds; the best line is then
+refined on the full similarity band around it and cut into runs.
+
+Shape letters: ``m`` hits, ``nq`` clip frames, ``nr`` asset frames in the band.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matcher.voting import Hits
+
+MIN_SPEED = 0.5
+MAX_SPEED = 2.0
+#: Speeds this close to 1 are taken as 1: the clock of a re-encoding is exact.
+UNIT_SPEED_BAND = 0.03
+#: A line at another speed must beat the one at speed 1 by this factor: most clips are not sped up.
+OTHER_SPEED_PENALTY = 0.92
+#: Hits this far off the line still belong to it, at a reference of one frame a second or denser.
+TOLERANCE_SECONDS = 1.0
+#: A run of the clip without evidence longer than this ends a segment.
+MAX_GAP_SECONDS = 3.0
+#: At most so many segments are looked for in one candidate.
+MAX_SEGMENTS = 6
+
+#: ``(asset, start_seconds, stop_seconds) -> (nr,) times, (nr, d) descriptors`` in time order.
+BandReader = Callable[[int, float, float], tuple[NDArray[np.float64], NDArray[np.float32]]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """``asset_seconds = speed * clip_seconds + offset_seconds`` with its weight of hits."""
+
+    speed: float
+    offset_seconds: float
+    score: float
+
+    def at(self, clip_seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Asset times of clip times."""
+        return self.speed * clip_seconds + self.offset_seconds
+
+
+@dataclass(frozen=True)
+class Match:
+    """A stretch of the clip aligned with a stretch of an asset, half-open, in seconds.
+
+    Attributes:
+        asset: Position of the asset.
+        clip_start_seconds: First clip time that matches.
+        clip_end_seconds: Where the match ends.
+        line: From clip time to asset time.
+        frames: Rows of the clip's frames that match, ascending.
+        similarities: Their cosines on the line.
+    """
+
+    asset: int
+    clip_start_seconds: float
+    clip_end_seconds: float
+    line: Line
+    frames: NDArray[np.int64]
+    similarities: NDArray[np.float32]
+
+    @property
+    def asset_start_seconds(self) -> float:
+        """Where it starts in the asset."""
+        return max(0.0, self.line.speed * self.clip_start_seconds + self.line.offset_seconds)
+
+    @property
+    def asset_end_seconds(self) -> float:
+        """Where it ends in the asset."""
+        return max(0.0, self.line.speed * self.clip_end_seconds + self.line.offset_seconds)
+
+
+def speed_grid(duration_seconds: float, tolerance_seconds: float) -> NDArray[np.float64]:
+    """Speeds from 0.5 to 2, 1 among them, so close that none is off by the tolerance at the clip's ends."""
+    step = max(np.log(2.0) / 64, min(np.log(2.0) / 8, 2 * tolerance_seconds / max(duration_seconds, 1e-9)))
+    half = int(np.ceil(np.log(MAX_SPEED) / step))
+    return np.exp(np.linspace(-1, 1, 2 * half + 1) * np.log(MAX_SPEED))
+
+
+def find_line(
+    clip_seconds: NDArray[np.float64],
+    asset_seconds: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    *,
+    tolerance_seconds: float,
+) -> Line | None:
+    """The line that most hits lie on, by weight; each clip time counts once, with its best hit.
+
+    Offsets are voted for in overlapping bins of twice the tolerance, so a line's hits that agree
+    within the tolerance always share a bin. :func:`brute_force_line` says the same without bins.
+
+    Args:
+        clip_seconds: (m,) of each hit.
+        asset_seconds: (m,).
+        weights: (m,) positive.
+        tolerance_seconds: How far from the line a hit may lie.
+
+    Returns:
+        The heaviest line, centred on its hits; None without hits. Ties go to the speed nearest 1,
+        then to the earlier offset.
+    """
+    if clip_seconds.size == 0:
+        return None
+    times, row = np.unique(clip_seconds, return_inverse=True)
+    best: Line | None = None
+    speeds = speed_grid(float(np.ptp(times)), tolerance_seconds)
+    for speed in speeds[np.argsort(np.abs(np.log(speeds)), kind="stable")]:
+        offsets = asset_seconds - speed * clip_seconds
+        low, score = _heaviest_bin(offsets, row, weights, tolerance_seconds)
+        score *= 1.0 if np.isclose(speed, 1.0) else OTHER_SPEED_PENALTY
+        if best is None or score > best.score * (1 + 1e-9):
+            inside = (offsets >= low) & (offsets < low + 2 * tolerance_seconds)
+            centre = float(np.average(offsets[inside], weights=weights[inside]))
+            best = Line(float(speed), centre, float(score))
+    return best
+
+
+def _heaviest_bin(
+    offsets: NDArray[np.float64], row: NDArray[np.int64], weights: NDArray[np.float64], tolerance: float
+) -> tuple[float, float]:
+    """Lower edge and weight of the best bin of width 2 * tolerance, at strides of the tolerance."""
+    cell = np.floor(offsets / tolerance).astype(np.int64)
+    bins = np.concatenate([cell - 1, cell])
+    names, column = np.unique(bins, return_inverse=True)
+    table = np.zeros((names.size, int(row.max()) + 1))
+    np.maximum.at(table, (column, np.concatenate([row, row])), np.concatenate([weights, weights]))
+    totals = table.sum(axis=1)
+    winner = int(np.argmax(totals))
+    return float(names[winner] * tolerance), float(totals[winner])
+
+
+def brute_force_line(
+    clip_seconds: NDArray[np.float64],
+    asset_seconds: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    *,
+    tolerance_seconds: float,
+) -> float:
+    """Specification of :func:`find_line`'s score: every speed, a window begun at every hit."""
+    best = 0.0
+    for speed in speed_grid(float(np.ptp(clip_seconds)), tolerance_seconds):
+        offsets = asset_seconds - speed * clip_seconds
+        for low in offsets:
+            inside = (offsets >= low) & (offsets < low + 2 * tolerance_seconds)
+            score = sum(
+                float(weights[inside & (clip_seconds == t)].max()) for t in np.unique(clip_seconds[inside])
+            )
+            best = max(best, score * (1.0 if np.isclose(speed, 1.0) else OTHER_SPEED_PENALTY))
+    return best
+
+
+def localize(
+    clip_seconds: NDArray[np.float64],
+    clip_vectors: NDArray[np.float32],
+    hits: Hits,
+    read_band: BandReader,
+    *,
+    floor: float,
+    clip_end_seconds: float,
+) -> list[Match]:
+    """Align one candidate: its heaviest line first, then what the frames left over agree on.
+
+    Args:
+        clip_seconds: (nq,) times of the clip's frames.
+        clip_vectors: (nq, d) their descriptors.
+        hits: Of one program.
+        read_band: Gives the frames of an asset between two times.
+        floor: Similarity below which a frame does not match.
+        clip_end_seconds: Where the clip ends; no match goes beyond.
+
+    Returns:
+        Matches that share no frame, by clip time.
+    """
+    matches: list[Match] = []
+    left = np.ones(clip_seconds.size, dtype=bool)
+    for _ in range(MAX_SEGMENTS):
+        rest = hits.select(left[hits.frame])
+        found = _best_line(clip_seconds, rest, floor)
+        if found is None:
+            break
+        asset, line, rows = found
+        match = _follow(
+            clip_seconds, clip_vectors, asset, line, rows, left, read_band,
+            floor=floor, clip_end_seconds=clip_end_seconds,
+        )  # fmt: skip
+        if match is None:
+            left[rows] = False
+            continue
+        matches.append(match)
+        left[match.frames] = False
+        if not left.any():
+            break
+    return sorted(matches, key=lambda match: match.clip_start_seconds)
+
+
+def _best_line(
+    clip_seconds: NDArray[np.float64], hits: Hits, floor: float
+) -> tuple[int, Line, NDArray[np.int64]] | None:
+    """Asset, line and frames of the heaviest line over the assets."""
+    best: tuple[int, Line, NDArray[np.int64]] | None = None
+    for asset in np.unique(hits.asset):
+        own = hits.select(hits.asset == asset)
+        weights = (own.similarity - floor).astype(np.float64) + 1e-6
+        times = clip_seconds[own.frame]
+        line = find_line(times, own.asset_seconds, weights, tolerance_seconds=TOLERANCE_SECONDS)
+        if line is not None and (best is None or line.score > best[1].score):
+            near = np.abs(own.asset_seconds - line.at(times)) <= 2 * TOLERANCE_SECONDS
+            best = (int(asset), line, np.unique(own.frame[near]))
+    return best
+
+
+def _follow(
+    clip_seconds: NDArray[np.float64],
+    clip_vectors: NDArray[np.float32],
+    asset: int,
+    line: Line,
+    rows: NDArray[np.int64],
+    left: NDArray[np.bool_],
+    read_band: BandReader,
+    *,
+    floor: float,
+    clip_end_seconds: float,
+) -> Match | None:
+    """Refine a line on the full similarities around it and keep the run that holds its hits."""
+    span = line.at(clip_seconds)
+    margin = 3 * TOLERANCE_SECONDS
+    band_seconds, band = read_band(asset, float(span.min()) - margin, float(span.max()) + margin)
+    if band_seconds.size == 0:
+        return None
+    similarity = clip_vectors @ band.T
+    line = refine(clip_seconds[rows], band_seconds, similarity[rows], line)
+    on_line = similarity_on_line(similarity, band_seconds, line.at(clip_seconds))
+    bar = max(floor, float(np.median(on_line[rows])) - 0.12)
+    run = _longest_run(clip_seconds, left & (on_line >= bar), rows)
+    if run.size == 0:
+        return None
+    step = float(np.median(np.diff(clip_seconds))) if clip_seconds.size > 1 else clip_end_seconds
+    start = 0.0 if run[0] == 0 and clip_seconds[0] <= step else float(clip_seconds[run[0]])
+    end = min(clip_end_seconds, float(clip_seconds[run[-1]]) + step)
+    return Match(asset, start, max(end, start), line, run, on_line[run])
+
+
+def similarity_on_line(
+    similarity: NDArray[np.float32], band_seconds: NDArray[np.float64], asset_seconds: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """(nq,) the better of the two asset frames around each clip frame's place on the line.
+
+    Outside the asset (more than the tolerance before its first or after its last frame) it is -1.
+    """
+    after = np.clip(np.searchsorted(band_seconds, asset_seconds), 0, band_seconds.size - 1)
+    before = np.maximum(after - 1, 0)
+    rows = np.arange(asset_seconds.size)
+    value = np.maximum(similarity[rows, before], similarity[rows, after])
+    beyond = (asset_seconds < band_seconds[0] - TOLERANCE_SECONDS) | (
+        asset_seconds > band_seconds[-1] + TOLERANCE_SECONDS
+    )
+    return np.where(beyond, np.float32(-1.0), value)
+
+
+def refine(
+    clip_seconds: NDArray[np.float64],
+    band_seconds: NDArray[np.float64],
+    similarity: NDArray[np.float32],
+    line: Line,
+) -> Line:
+    """Place a line between the asset's samples, by where each frame's similarity peaks.
+
+    Near its peak similarity falls off about linearly on both sides, so the peak between samples is
+    that of two equal slopes through the best sample and its neighbours. Frames whose peak is
+    sharp count most: in a static scene every offset is as good.
+
+    Args:
+        clip_seconds: (nq,) times of frames on the line.
+        band_seconds: (nr,) times of the asset's frames.
+        similarity: (nq, nr).
+        line: Where to look; peaks farther off than one and a half tolerances are passed over.
+
+    Returns:
+        The line through the peaks: at speed 1 if it was within 3 % of it, else by weighted least squares.
+    """
+    target = line.at(clip_seconds)
+    near = np.abs(band_seconds[None, :] - target[:, None]) <= 1.5 * TOLERANCE_SECONDS
+    masked = np.where(near, similarity, -np.inf)
+    best = masked.argmax(axis=1)
+    rows = np.arange(clip_seconds.size)
+    usable = near.any(axis=1) & (best > 0) & (best < band_seconds.size - 1)
+    if not usable.any():
+        return line
+    rows, best = rows[usable], best[usable]
+    peak, before, after = (similarity[rows, best + shift].astype(np.float64) for shift in (0, -1, 1))
+    drop = peak - np.minimum(before, after)
+    shift = np.where(drop > 1e-6, 0.5 * (after - before) / np.maximum(drop, 1e-6), 0.0).clip(-0.5, 0.5)
+    gap = np.where(shift < 0, band_seconds[best] - band_seconds[best - 1], band_seconds[best + 1] - band_seconds[best])
+    # Between samples far apart nothing is known of the slope: stay on the sample.
+    peaks = band_seconds[best] + np.where(gap <= 2 * TOLERANCE_SECONDS, shift * gap, 0.0)
+    weights = np.maximum(drop, 1e-6) ** 2
+    return _fit(clip_seconds[usable], peaks, weights, line)
+
+
+def _fit(
+    x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64], line: Line
+) -> Line:
+    """Weighted least squares, twice: the second time without what lies off the first."""
+    speed, offset = line.speed, line.offset_seconds
+    for _ in range(2):
+        total = weights.sum()
+        if total <= 0:
+            break
+        mx, my = float((weights * x).sum() / total), float((weights * y).sum() / total)
+        variance = float((weights * (x - mx) ** 2).sum() / total)
+        if abs(line.speed - 1.0) <= UNIT_SPEED_BAND or variance < 1.0:
+            speed = 1.0 if abs(line.speed - 1.0) <= UNIT_SPEED_BAND else line.speed
+        else:
+            speed = float((weights * (x - mx) * (y - my)).sum() / total / variance)
+            speed = float(np.clip(speed, MIN_SPEED, MAX_SPEED))
+            speed = 1.0 if abs(speed - 1.0) <= UNIT_SPEED_BAND else speed
+        offset = my - speed * mx
+        residual = np.abs(y - speed * x - offset)
+        weights = np.where(residual <= max(0.5, 2 * float(np.median(residual))), weights, 0.0)
+    return Line(speed, offset, line.score)
+
+
+def _longest_run(
+    clip_seconds: NDArray[np.float64], matching: NDArray[np.bool_], rows: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Rows of the run of matching frames that holds most of ``rows``; gaps up to the limit are bridged."""
+    positions = np.nonzero(matching)[0]
+    if positions.size == 0:
+        return positions
+    breaks = np.nonzero(np.diff(clip_seconds[positions]) > MAX_GAP_SECONDS)[0] + 1
+    runs = np.split(positions, breaks)
+    held = [np.isin(run, rows).sum() for run in runs]
+    return runs[int(np.argmax(held))]

@@ -1,0 +1,260 @@
+"""The main jobs: add programs, query clips, keep their links. The order of the stages and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from index.rows import ClipRecord, LinkRecord, NewAsset, NewProgram, StoredClip
+from matcher.config import Settings
+from matcher.decode import Sampling
+from matcher.describe import Described, describe_files
+from matcher.encoders.base import FrameEncoder
+from matcher.errors import InputError
+from matcher.inputs import ClipJob, ProgramJob, fingerprint_files, one_line
+from matcher.linking import Linker, failed
+from matcher.records import Answer, Descriptors, Failure
+from matcher.store import translated
+
+if TYPE_CHECKING:
+    from index.catalog import Catalog, Writer
+
+OnFrames = Callable[[Path, float], None]
+
+#: Clips whose descriptors and links are committed together: LanceDB pays by the commit.
+KEEP_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Added:
+    """What became of one program.
+
+    Attributes:
+        program_id: Which.
+        outcome: "added", "replaced", "unchanged" or "failed".
+        frames: Descriptors stored.
+        seconds: Length of its files.
+        message: Why it failed.
+    """
+
+    program_id: str
+    outcome: Literal["added", "replaced", "unchanged", "failed"]
+    frames: int = 0
+    seconds: float = 0.0
+    message: str = ""
+
+
+def add_programs(
+    writer: Writer,
+    jobs: Sequence[ProgramJob],
+    encoder: FrameEncoder,
+    settings: Settings,
+    *,
+    on_frames: OnFrames | None = None,
+) -> Iterator[Added]:
+    """Add programs one after the other; each becomes visible as a whole, or not at all.
+
+    A program whose files, sampling and model are those already there is left alone, so a batch that
+    was cut off can simply be run again.
+
+    Args:
+        writer: Of the store; its lock is held throughout.
+        jobs: What to add.
+        encoder: Must be the store's model.
+        settings: Sampling of programs.
+        on_frames: Called with the file and the time reached in it.
+
+    Yields:
+        One :class:`Added` for each job, in order.
+    """
+    sampling = Sampling.parse(settings.sampling.programs)
+    marks = {job.program_id: _mark(job, encoder, settings) for job in jobs}
+    there = {record.program_id: record for record in writer.catalog.programs()}
+    new = [
+        job
+        for job in jobs
+        if job.program_id not in there or there[job.program_id].source_fingerprint != marks[job.program_id]
+    ]
+    described = describe_files(
+        (asset.path for job in new for asset in job.assets), encoder, sampling, on_frames=on_frames
+    )
+    pending = {job.program_id for job in new}
+    for job in jobs:
+        if job.program_id not in pending:
+            record = there[job.program_id]
+            yield Added(job.program_id, "unchanged", record.frame_count)
+            continue
+        yield _add_one(writer, job, described, marks[job.program_id], replaces=job.program_id in there)
+
+
+def _mark(job: ProgramJob, encoder: FrameEncoder, settings: Settings) -> str:
+    words = [job.program_id, job.title, *job.aliases, *job.categories, *(a.asset_id for a in job.assets)]
+    return fingerprint_files(
+        (asset.path for asset in job.assets), encoder.info.fingerprint, settings.sampling.programs, *words
+    )
+
+
+def _add_one(
+    writer: Writer, job: ProgramJob, described: Iterator[Described], mark: str, *, replaces: bool
+) -> Added:
+    results = (next(described) for _ in job.assets)
+    program = NewProgram(job.program_id, job.title, job.aliases, job.categories, mark)
+    seconds = 0.0
+
+    def assets() -> Iterator[NewAsset]:
+        nonlocal seconds
+        for asset, result in zip(job.assets, results, strict=True):
+            if result.descriptors is None:
+                assert result.error is not None
+                where = "" if asset.row is None else f"row {asset.row}: "
+                raise InputError(f"{where}{result.error}") from result.error
+            found = result.descriptors
+            if len(found) == 0:
+                raise InputError(
+                    f"{one_line(str(asset.path))} shows nothing but blank pictures; leave it out"
+                )
+            seconds += found.duration_seconds
+            yield NewAsset(
+                asset.asset_id, str(asset.path), asset.asset_id, found.duration_seconds,
+                found.t_seconds, found.vectors,
+            )  # fmt: skip
+
+    try:
+        with translated():
+            record = writer.add_program(program, assets())
+    except InputError as error:
+        # The decoder goes on with this program's other files: pass over them.
+        for _ in results:
+            pass
+        return Added(job.program_id, "failed", message=str(error))
+    return Added(job.program_id, "replaced" if replaces else "added", record.frame_count, seconds)
+
+
+def query_clips(
+    linker: Linker,
+    jobs: Sequence[ClipJob],
+    encoder: FrameEncoder,
+    settings: Settings,
+    *,
+    top: int,
+    kept: Catalog | None = None,
+    on_frames: OnFrames | None = None,
+) -> Iterator[tuple[Answer, StoredClip | None]]:
+    """Answer clips in order.
+
+    Args:
+        linker: Of the store.
+        jobs: Which clips.
+        encoder: Must be the store's model.
+        settings: Sampling of clips.
+        top: Best guesses named for each.
+        kept: Where clips kept earlier are looked up: one whose file has not changed is not decoded again.
+        on_frames: Called with the file and the time reached in it.
+
+    Yields:
+        For each job its answer (with ``error`` set for a bad file) and its descriptors, to be kept.
+    """
+    sampling = Sampling.parse(settings.sampling.clips)
+    model = encoder.info.fingerprint
+    marks = [fingerprint_files([job.path], model, settings.sampling.clips) for job in jobs]
+    known = _kept_clips(kept, jobs, marks)
+    described = describe_files(
+        (job.path for job in jobs if job.clip_id not in known), encoder, sampling, on_frames=on_frames
+    )
+    for job, mark in zip(jobs, marks, strict=True):
+        stored = known.get(job.clip_id)
+        if stored is not None:
+            descriptors = _descriptors(stored)
+        else:
+            result = next(described)
+            if result.descriptors is None:
+                assert result.error is not None
+                failure = Failure(result.error.kind, str(result.error))
+                yield failed(
+                    job.clip_id, str(job.path), failure, model=model, catalog_version=linker.version
+                ), None
+                continue
+            descriptors = result.descriptors
+            stored = _stored_clip(job, descriptors, model, mark)
+        yield linker.link(job.clip_id, str(job.path), descriptors, model=model, top=top), stored
+
+
+def keep(writer: Writer, answers: Iterable[tuple[Answer, StoredClip | None]]) -> Iterator[Answer]:
+    """Store clips and links as they come, :data:`KEEP_BATCH` a commit, and pass the answers on.
+
+    A clip is stored before its link, so a crash between the two leaves a clip that the next run links.
+    """
+    batch: list[tuple[Answer, StoredClip]] = []
+    for answer, stored in answers:
+        if stored is not None:
+            batch.append((answer, stored))
+        if len(batch) == KEEP_BATCH:
+            _store(writer, batch)
+            batch = []
+        yield answer
+    _store(writer, batch)
+
+
+def relink_all(writer: Writer, linker: Linker, *, top: int) -> Iterator[tuple[Answer, LinkRecord | None]]:
+    """Answer every kept clip again from its descriptors; nothing is decoded.
+
+    Yields:
+        The new answer and the link that was there before.
+    """
+    catalog = writer.catalog
+    before = {link.clip_id: link for link in catalog.links()}
+    batch: list[LinkRecord] = []
+    for clip in catalog.iter_clips():
+        record = clip.record
+        answer = linker.link(record.clip_id, record.path, _descriptors(clip), model=record.model, top=top)
+        batch.append(link_record(answer))
+        if len(batch) == KEEP_BATCH:
+            writer.put_links(batch)
+            batch = []
+        yield answer, before.get(record.clip_id)
+    writer.put_links(batch)
+
+
+def link_record(answer: Answer) -> LinkRecord:
+    """An answer as the row that ``links`` keeps."""
+    import json
+
+    return LinkRecord(
+        clip_id=answer.clip_id,
+        decision=answer.decision,
+        program_id=answer.program_id,
+        confidence=answer.confidence,
+        catalog_version=answer.catalog_version,
+        answer=json.dumps(answer.to_json()),
+    )
+
+
+def _store(writer: Writer, batch: Sequence[tuple[Answer, StoredClip]]) -> None:
+    if batch:
+        writer.put_clips([stored for _, stored in batch])
+        writer.put_links([link_record(answer) for answer, _ in batch])
+
+
+def _kept_clips(kept: Catalog | None, jobs: Sequence[ClipJob], marks: Sequence[str]) -> dict[str, StoredClip]:
+    if kept is None or not jobs:
+        return {}
+    wanted = {job.clip_id: mark for job, mark in zip(jobs, marks, strict=True)}
+    return {
+        clip.record.clip_id: clip
+        for clip in kept.iter_clips(list(wanted))
+        if clip.record.source_fingerprint == wanted[clip.record.clip_id]
+    }
+
+
+def _stored_clip(job: ClipJob, clip: Descriptors, model: str, mark: str) -> StoredClip:
+    record = ClipRecord(
+        job.clip_id, str(job.path), job.title, clip.duration_seconds, clip.frames_seen, model, mark
+    )
+    return StoredClip(record, clip.t_seconds, clip.vectors)
+
+
+def _descriptors(stored: StoredClip) -> Descriptors:
+    record = stored.record
+    return Descriptors(stored.t_seconds, stored.vectors, record.duration_seconds, record.frames_seen)
