@@ -39,7 +39,18 @@ class Described:
 
 @dataclass
 class Block:
-    """Prepared pictures of one file; ``last`` closes the file, ``fatal`` ends the stream."""
+    """Prepared pictures of one file; ``last`` closes the file, ``fatal`` ends the stream.
+
+    Attributes:
+        path: The file.
+        images: (s, s, 3) each, in time order; blank frames are left out.
+        t_seconds: Of ``images``.
+        frames_seen: Frames sampled from the file so far, blank ones included.
+        last_seconds: Time of the last of them.
+        last: Whether the file ends here.
+        error: Why it cannot be used.
+        fatal: Anything that is not the file's fault.
+    """
 
     path: Path
     images: list[NDArray[np.uint8]] = field(default_factory=list)

@@ -1,0 +1,594 @@
+"""The command line: words → settings → pipeline → print. Heavy imports wait for the verb that needs them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from matcher.errors import InputError, MatcherError
+
+if TYPE_CHECKING:
+    from index.catalog import Catalog
+    from matcher.config import Settings
+    from matcher.encoders.base import FrameEncoder
+    from matcher.linking import Linker
+    from matcher.records import Answer
+
+PARTLY_DONE = 4
+
+app = typer.Typer(
+    name="matcher",
+    help="Link short clips to the long programs they were cut from, and say where.",
+    epilog="Start with: matcher demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+index_app = typer.Typer(help="Look after the search cache.", no_args_is_help=True, rich_markup_mode=None)
+bench_app = typer.Typer(help="Measure speed, as ratios taken in one run.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(index_app, name="index")
+app.add_typer(bench_app, name="bench")
+
+Store = Annotated[
+    Path, typer.Option("--store", envvar="MATCHER_STORE", help="Folder of the store.", show_default=True)
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
+Encoder = Annotated[
+    str | None,
+    typer.Option("--encoder", help="lite0, timm:NAME[@FILE], open_clip:NAME/PRETRAINED or a checkpoint."),
+]
+DeviceWord = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
+SamplingWord = Annotated[str | None, typer.Option("--sampling", help="fps=RATE or keyframes[=SECONDS].")]
+Manifest = Annotated[Path | None, typer.Option("--manifest", help="CSV file; paths relative to its folder.")]
+Top = Annotated[int, typer.Option("--top", min=1, help="Best guesses to name.")]
+Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for another writer.")]
+DEFAULT_STORE = Path("matcher-store")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command line; every error becomes one line and an exit code."""
+    try:
+        app(args=None if words is None else list(words))
+    except MatcherError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; what was finished is kept, and the same command goes on from there", 130)
+    except BrokenPipeError:
+        # The reader of stdout has gone (`| head`): stop without a word, and without a second error at exit.
+        sys.stdout = None  # type: ignore[assignment]
+        raise SystemExit(0) from None
+    except OSError as error:
+        _fail(f"{error.filename or 'input/output'}: {error.strerror or error}", 2 if error.filename else 1)
+
+
+def _fail(message: str, code: int) -> None:
+    from matcher.inputs import one_line
+
+    print(f"matcher: {one_line(message)}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+@app.command(
+    epilog="Examples:  matcher add lost-city e01.mkv e02.mkv --title 'The Lost City' --category drama/mystery"
+    "  |  matcher add --manifest programs.csv --sampling keyframes"
+)
+def add(
+    program_id: Annotated[str | None, typer.Argument(help="Id of the program.")] = None,
+    videos: Annotated[list[Path] | None, typer.Argument(help="Its files, in order.")] = None,
+    manifest: Manifest = None,
+    title: Annotated[str, typer.Option(help="What the program is called.")] = "",
+    alias: Annotated[list[str] | None, typer.Option(help="Another title; may be repeated.")] = None,
+    category: Annotated[list[str] | None, typer.Option(help="tier1/tier2/tier3; may be repeated.")] = None,
+    sampling: SamplingWord = None,
+    store: Store = DEFAULT_STORE,
+    encoder: Encoder = None,
+    device: DeviceWord = None,
+    config: Config = None,
+    wait: Wait = 0.0,
+    json: Json = False,
+) -> None:
+    """Add programs to the catalogue, or replace them.
+
+    A program is visible as a whole or not at all. Unchanged ones are skipped, so a batch that
+    was cut off can be run again.
+    """
+    from matcher.inputs import program_job, read_program_manifest
+
+    settings = _settings(config, encoder=encoder, device=device, programs=sampling)
+    refused: list[Any] = []
+    if manifest is not None:
+        if program_id is not None:
+            raise InputError("give either PROGRAM_ID VIDEO... or --manifest, not both")
+        jobs, refused = read_program_manifest(manifest)
+    elif program_id is None or not videos:
+        raise InputError("nothing to add: give PROGRAM_ID VIDEO... or --manifest FILE")
+    else:
+        jobs = [program_job(program_id, videos, title=title, aliases=alias or [], categories=category or [])]
+    _add(store, jobs, refused, settings, wait=wait, as_json=json)
+
+
+def _add(
+    store: Path, jobs: list[Any], refused: list[Any], settings: Settings, *, wait: float, as_json: bool
+) -> None:
+    from matcher.decode import Sampling
+    from matcher.pipeline import add_programs
+    from matcher.show import print_json, progress_bar, say, summary
+    from matcher.store import create_catalog, open_live, translated
+
+    Sampling.parse(settings.sampling.programs)
+    started = time.monotonic()
+    counts = {"added": 0, "replaced": 0, "unchanged": 0, "failed": len(refused)}
+    for row in refused:
+        say(f"{row.name}: {row.message}")
+        if as_json:
+            print_json({"program_id": row.name, "outcome": "failed", "message": row.message})
+    if jobs:
+        model = _load_encoder(settings)
+        catalog = create_catalog(store, model.info)
+        with translated(), catalog.writing(wait_seconds=wait) as writer:
+            with progress_bar("adding", len(jobs)) as bar:
+                for result in add_programs(writer, jobs, model, settings, on_frames=bar.frames):
+                    counts[result.outcome] += 1
+                    bar.step(result.program_id)
+                    if result.outcome == "failed":
+                        say(f"{result.program_id}: {result.message}")
+                    if as_json:
+                        print_json(dict(vars(result)))
+                    if writer.needs_compaction():
+                        writer.compact()
+            if counts["added"] + counts["replaced"]:
+                open_live(catalog, settings.index).save(writer)
+    summary(counts, time.monotonic() - started)
+    _exit_by(done=sum(counts.values()) - counts["failed"], failed=counts["failed"])
+
+
+@app.command(epilog="Example:  matcher remove lost-city")
+def remove(
+    program_ids: Annotated[list[str], typer.Argument(help="Ids of programs.")],
+    store: Store = DEFAULT_STORE,
+    config: Config = None,
+    wait: Wait = 0.0,
+    json: Json = False,
+) -> None:
+    """Take programs out of the catalogue at once."""
+    from matcher.show import print_json, say, summary
+    from matcher.store import open_catalog, open_live, translated
+
+    started = time.monotonic()
+    settings = _settings(config)
+    catalog = open_catalog(store)
+    with translated(), catalog.writing(wait_seconds=wait) as writer:
+        gone = writer.remove_programs(program_ids)
+        if gone:
+            open_live(catalog, settings.index).save(writer)
+    unknown = [name for name in dict.fromkeys(program_ids) if name not in gone]
+    for name in gone:
+        if json:
+            print_json({"program_id": name, "outcome": "removed"})
+    for name in unknown:
+        say(f"{name}: no such program in {store}; see `matcher programs`")
+        if json:
+            print_json({"program_id": name, "outcome": "failed", "message": "no such program"})
+    summary({"removed": len(gone), "failed": len(unknown)}, time.monotonic() - started)
+    _exit_by(done=len(gone), failed=len(unknown))
+
+
+@app.command(epilog="Examples:  matcher query clip.mp4  |  matcher query --manifest clips.csv --json > answers.jsonl")
+def query(
+    clips: Annotated[list[Path] | None, typer.Argument(help="Clips.")] = None,
+    manifest: Manifest = None,
+    title: Annotated[str, typer.Option(help="Title of the upload.")] = "",
+    top: Top = 5,
+    sampling: SamplingWord = None,
+    store: Store = DEFAULT_STORE,
+    encoder: Encoder = None,
+    device: DeviceWord = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Say which programs clips are from, and where."""
+    settings = _settings(config, encoder=encoder, device=device, clips=sampling)
+    _answer(clips, manifest, title, store, settings, top=top, as_json=json, wait=None)
+
+
+@app.command(epilog="Example:  matcher link --manifest clips.csv")
+def link(
+    clips: Annotated[list[Path] | None, typer.Argument(help="Clips.")] = None,
+    manifest: Manifest = None,
+    title: Annotated[str, typer.Option(help="Title of the upload.")] = "",
+    top: Top = 5,
+    sampling: SamplingWord = None,
+    store: Store = DEFAULT_STORE,
+    encoder: Encoder = None,
+    device: DeviceWord = None,
+    config: Config = None,
+    wait: Wait = 0.0,
+    json: Json = False,
+) -> None:
+    """As query, and keep the clips and their links in the store.
+
+    Clips kept before and unchanged are answered without being decoded, so a batch that was cut
+    off can be run again.
+    """
+    settings = _settings(config, encoder=encoder, device=device, clips=sampling)
+    _answer(clips, manifest, title, store, settings, top=top, as_json=json, wait=wait)
+
+
+def _answer(
+    clips: list[Path] | None,
+    manifest: Path | None,
+    title: str,
+    store: Path,
+    settings: Settings,
+    *,
+    top: int,
+    as_json: bool,
+    wait: float | None,
+) -> None:
+    """Query, or with ``wait`` link, and print."""
+    from matcher.inputs import clip_jobs, read_clip_manifest
+    from matcher.linking import failed
+    from matcher.pipeline import keep, query_clips
+    from matcher.records import Failure
+    from matcher.show import progress_bar, summary
+    from matcher.store import translated
+
+    if (manifest is None) == (not clips):
+        raise InputError("give either CLIP... or --manifest FILE")
+    jobs, refused = (clip_jobs(clips or [], title=title), []) if manifest is None else read_clip_manifest(manifest)
+    started = time.monotonic()
+    model, catalog, linker = _open(store, settings)
+    printer = _AnswerPrinter(as_json)
+    with translated(), progress_bar("linking", len(jobs)) as bar:
+        for row in refused:
+            failure = Failure("input", row.message)
+            printer(failed(row.name, "", failure, model=model.info.fingerprint, catalog_version=linker.version))
+        kept = None if wait is None else catalog
+        answers = query_clips(
+            linker, jobs, model, settings, top=top, kept=kept, on_frames=bar.frames
+        )
+        if wait is None:
+            for answer, _ in answers:
+                printer(answer)
+                bar.step(answer.clip_id)
+        else:
+            with catalog.writing(wait_seconds=wait) as writer:
+                for answer in keep(writer, answers):
+                    printer(answer)
+                    bar.step(answer.clip_id)
+    printer.close()
+    summary(printer.counts, time.monotonic() - started)
+    bad = printer.counts["failed"]
+    _exit_by(done=sum(printer.counts.values()) - bad, failed=bad)
+
+
+class _AnswerPrinter:
+    """Prints answers as they come (JSON) or as one table at the end; counts them."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._answers: list[Answer] = []
+        self.counts = {"linked": 0, "review": 0, "none": 0, "failed": 0}
+
+    def __call__(self, answer: Answer) -> None:
+        from matcher.show import print_json, say
+
+        self.counts["failed" if answer.error else answer.decision] += 1
+        if answer.error is not None:
+            say(f"{answer.clip_id}: {answer.error.message}")
+        if self._as_json:
+            print_json(answer.to_json())
+        else:
+            self._answers.append(answer)
+
+    def close(self) -> None:
+        from matcher.show import ANSWER_COLUMNS, answer_row, print_table
+
+        if not self._as_json:
+            print_table("", ANSWER_COLUMNS, [answer_row(answer) for answer in self._answers])
+
+
+@app.command(epilog="Example:  matcher relink --full --report reports/tonight")
+def relink(
+    full: Annotated[bool, typer.Option("--full", help="Every kept clip; today's only way.")] = True,  # noqa: ARG001
+    report: Annotated[Path | None, typer.Option(help="Folder for the list of changes.")] = None,
+    top: Top = 5,
+    store: Store = DEFAULT_STORE,
+    config: Config = None,
+    wait: Wait = 0.0,
+    json: Json = False,
+) -> None:
+    """Answer all kept clips again, from their kept descriptors."""
+    from matcher.linking import Linker
+    from matcher.pipeline import relink_all
+    from matcher.relink import Changes
+    from matcher.show import print_json, progress_bar, summary
+    from matcher.store import open_catalog, open_live, translated
+
+    started = time.monotonic()
+    settings = _settings(config)
+    catalog = open_catalog(store)
+    changes = Changes()
+    with translated(), catalog.writing(wait_seconds=wait) as writer:
+        linker = Linker(open_live(catalog, settings.index), settings)
+        with progress_bar("re-linking", catalog.counts()["clips"]) as bar:
+            for answer, before in relink_all(writer, linker, top=top):
+                changes.see(answer, before)
+                bar.step(answer.clip_id)
+                if json:
+                    print_json(answer.to_json())
+        writer.compact()
+    if report is not None:
+        changes.write(report, catalog_version=catalog.version(), settings_digest=settings.digest())
+    summary(changes.counts(), time.monotonic() - started)
+
+
+@app.command()
+def programs(store: Store = DEFAULT_STORE, json: Json = False) -> None:
+    """List the programs of the catalogue."""
+    from matcher.listing import program_objects
+    from matcher.show import clock
+
+    _list(
+        store, json, program_objects, ("program", "title", "category", "files", "length", "frames"),
+        lambda o: (o["program_id"], o["title"], ", ".join(o["categories"]), str(len(o["assets"])),
+                   clock(o["duration_seconds"]), str(o["frames"])),
+    )  # fmt: skip
+
+
+@app.command()
+def clips(store: Store = DEFAULT_STORE, json: Json = False) -> None:
+    """List the kept clips."""
+    from matcher.listing import clip_objects
+    from matcher.show import clock
+
+    _list(
+        store, json, clip_objects, ("clip", "decision", "program", "length", "file"),
+        lambda o: (o["clip_id"], o["decision"] or "", o["program_id"] or "", clock(o["duration_seconds"]),
+                   o["path"]),
+    )  # fmt: skip
+
+
+@app.command()
+def links(
+    program: Annotated[str | None, typer.Option(help="Only links to this program.")] = None,
+    decision: Annotated[str | None, typer.Option(help="Only linked, review or none.")] = None,
+    store: Store = DEFAULT_STORE,
+    json: Json = False,
+) -> None:
+    """List the kept links, one line a link."""
+    from matcher.listing import link_objects
+
+    if decision not in (None, "linked", "review", "none"):
+        raise InputError(f"unknown decision {decision!r}: use linked, review or none")
+    _list(
+        store, json, lambda c: link_objects(c, program=program, decision=decision),
+        ("clip", "decision", "program", "confidence", "segments"),
+        lambda o: (o["clip_id"], o["decision"], o["program_id"] or "", f"{o['confidence']:.3f}",
+                   str(len(o["segments"]))),
+    )  # fmt: skip
+
+
+def _list(
+    store: Path,
+    as_json: bool,
+    objects: Callable[[Catalog], Any],
+    columns: Sequence[str],
+    row: Callable[[dict[str, Any]], Sequence[str]],
+) -> None:
+    from matcher.show import print_json, print_table
+    from matcher.store import open_catalog, translated
+
+    with translated():
+        found = objects(open_catalog(store))
+        if as_json:
+            for value in found:
+                print_json(value)
+        else:
+            print_table("", columns, [row(value) for value in found])
+
+
+@app.command()
+def status(store: Store = DEFAULT_STORE, config: Config = None, json: Json = False) -> None:
+    """Say what the store holds."""
+    from matcher.listing import status_object
+    from matcher.show import print_json, print_table
+    from matcher.store import open_catalog, translated
+
+    settings = _settings(config)
+    with translated():
+        value = status_object(open_catalog(store), settings)
+    if json:
+        print_json(value)
+    else:
+        print_table("", ("what", "value"), [(key, str(part)) for key, part in value.items()])
+
+
+@app.command()
+def doctor(
+    store: Annotated[Path | None, typer.Option("--store", envvar="MATCHER_STORE", help="Also check this store.")] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Say what is installed, what will be used, and whether the store is whole."""
+    from matcher.doctor import examine
+    from matcher.show import print_json, print_table
+
+    if store is None and DEFAULT_STORE.exists():
+        store = DEFAULT_STORE
+    checks = examine(store, _settings(config))
+    if json:
+        print_json({"ok": all(c.ok for c in checks), "checks": [dict(vars(c)) for c in checks]})
+    else:
+        print_table("", ("check", "", "finding"), [(c.name, "ok" if c.ok else "FAULT", c.finding) for c in checks])
+    worst = max((c.exit_code for c in checks if not c.ok), default=0)
+    if worst:
+        raise typer.Exit(worst)
+
+
+@app.command(epilog="Example:  matcher demo --keep my-demo")
+def demo(
+    keep: Annotated[Path, typer.Option("--keep", help="Folder for everything that it makes.")] = Path("matcher-demo"),
+    programs: Annotated[int, typer.Option(min=12, help="Generated programs.")] = 12,
+    seed: Annotated[int, typer.Option(help="Other films, other clips.")] = 1,
+    json: Json = False,
+) -> None:
+    """Make films and clips, add, link, and show what came out."""
+    from eval.demo import run_demo
+
+    run_demo(keep, n_programs=programs, seed=seed, as_json=json)
+
+
+@index_app.command("verify")
+def index_verify(store: Store = DEFAULT_STORE, config: Config = None, json: Json = False) -> None:
+    """Compare the search cache with the tables, by value; exit 0 only if they are equal."""
+    from matcher.show import print_json, say
+    from matcher.store import open_catalog, open_live, translated
+
+    with translated():
+        live = open_live(open_catalog(store), _settings(config).index)
+        problems = live.verify(full=True)
+    if json:
+        print_json({"ok": not problems, "frames": live.ntotal, "problems": problems})
+    for problem in problems:
+        say(problem)
+    say("the cache equals the tables" if not problems else "the cache differs; run `matcher index rebuild`")
+    if problems:
+        raise typer.Exit(2)
+
+
+@index_app.command("rebuild")
+def index_rebuild(store: Store = DEFAULT_STORE, config: Config = None, wait: Wait = 0.0) -> None:
+    """Make the search cache anew from the tables."""
+    from matcher.show import say
+    from matcher.store import open_catalog, open_live, translated
+
+    catalog = open_catalog(store)
+    with translated(), catalog.writing(wait_seconds=wait) as writer:
+        live = open_live(catalog, _settings(config).index)
+        live.rebuild(writer)
+    say(f"rebuilt: {live.ntotal} frames, {live.kind}")
+
+
+@index_app.command("compact")
+def index_compact(store: Store = DEFAULT_STORE, config: Config = None, wait: Wait = 0.0) -> None:
+    """Merge small files of the tables, drop old versions, and write the cache anew."""
+    from matcher.show import say
+    from matcher.store import open_catalog, open_live, translated
+
+    catalog = open_catalog(store)
+    with translated(), catalog.writing(wait_seconds=wait) as writer:
+        writer.compact()
+        open_live(catalog, _settings(config).index).save(writer, force=True)
+    say("compacted")
+
+
+@bench_app.command("ingest", epilog="Example:  matcher bench ingest film.mp4 --sampling fps=1")
+def bench_ingest(
+    videos: Annotated[list[Path], typer.Argument(help="Films.")],
+    sampling: SamplingWord = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Rounds; the median counts.")] = 3,
+    encoder: Encoder = None,
+    device: DeviceWord = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Decode alone, encode alone, and both side by side."""
+    from eval.bench import bench_ingest as measure
+    from matcher.decode import Sampling
+
+    settings = _settings(config, encoder=encoder, device=device, programs=sampling)
+    table = measure(videos, _load_encoder(settings), Sampling.parse(settings.sampling.programs), repeats=repeat)
+    _print_bench(table, json)
+
+
+@bench_app.command("query", epilog="Example:  matcher bench query clips/*.mp4 --store S")
+def bench_query(
+    clips: Annotated[list[Path], typer.Argument(help="Clips.")],
+    sampling: SamplingWord = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Rounds; the median counts.")] = 3,
+    store: Store = DEFAULT_STORE,
+    encoder: Encoder = None,
+    device: DeviceWord = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """A whole query against decoding the same clips alone, start-up aside."""
+    from eval.bench import bench_query as measure
+    from matcher.decode import Sampling
+
+    settings = _settings(config, encoder=encoder, device=device, clips=sampling)
+    model, _, linker = _open(store, settings)
+    table = measure(
+        clips, model, Sampling.parse(settings.sampling.clips),
+        lambda path, found: linker.link(path.stem, str(path), found, model=model.info.fingerprint, top=5),
+        repeats=repeat,
+    )  # fmt: skip
+    _print_bench(table, json)
+
+
+def _print_bench(table: Any, as_json: bool) -> None:
+    from matcher.show import print_json, print_table
+
+    if as_json:
+        print_json(table.to_json())
+    else:
+        print_table(table.title, table.columns, table.cells())
+
+
+def _settings(path: Path | None, **words: str | None) -> Settings:
+    """The settings of a file with the command's own words on top."""
+    from matcher.config import load_settings
+
+    settings = load_settings(path)
+    place = {"encoder": ("encoder", "spec"), "device": ("encoder", "device"),
+             "programs": ("sampling", "programs"), "clips": ("sampling", "clips")}  # fmt: skip
+    values = settings.model_dump()
+    for name, word in words.items():
+        if word is not None:
+            section, key = place[name]
+            values[section][key] = word
+    if words.get("device") is not None:
+        from matcher.encoders.base import check_device
+
+        check_device(str(words["device"]))
+    return type(settings).model_validate(values)
+
+
+def _load_encoder(settings: Settings) -> FrameEncoder:
+    from matcher.encoders.registry import load_encoder
+
+    chosen = settings.encoder
+    return load_encoder(
+        chosen.spec, device=chosen.device, precision=chosen.precision, threads=chosen.threads
+    )
+
+
+def _open(store: Path, settings: Settings) -> tuple[FrameEncoder, Catalog, Linker]:
+    """Encoder, catalog and linker of a store that is there."""
+    from matcher.decode import Sampling
+    from matcher.linking import Linker
+    from matcher.store import open_catalog, open_live
+
+    Sampling.parse(settings.sampling.clips)
+    catalog = open_catalog(store)
+    encoder = _load_encoder(settings)
+    catalog = open_catalog(store, encoder.info)
+    return encoder, catalog, Linker(open_live(catalog, settings.index), settings)
+
+
+def _exit_by(*, done: int, failed: int) -> None:
+    if failed:
+        raise typer.Exit(PARTLY_DONE if done else InputError.exit_code)
+
+
+if __name__ == "__main__":
+    main()

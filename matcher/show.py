@@ -1,0 +1,127 @@
+"""What the command line prints: results to stdout, progress and remarks to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from matcher.inputs import one_line
+from matcher.records import Answer
+
+
+class Progress(Protocol):
+    """A bar on stderr."""
+
+    def step(self, name: str) -> None:
+        """One more input is done."""
+        ...
+
+    def frames(self, path: Path, seconds: float) -> None:
+        """So far the decoder has come in the present file."""
+        ...
+
+
+def say(message: str) -> None:
+    """One line to stderr."""
+    print(one_line(message), file=sys.stderr, flush=True)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One object on one line of stdout."""
+    print(json.dumps(value), flush=True)
+
+
+def summary(counts: dict[str, int], seconds: float) -> None:
+    """The line that a run ends with."""
+    parts = ", ".join(f"{name} {count}" for name, count in counts.items())
+    say(f"{parts} in {seconds:.1f} s")
+
+
+class _NoBar:
+    def step(self, name: str) -> None:
+        """Nothing to show."""
+
+    def frames(self, path: Path, seconds: float) -> None:
+        """Nothing to show."""
+
+
+class _Bar:
+    def __init__(self, progress: Any, task: Any) -> None:
+        self._progress, self._task = progress, task
+
+    def step(self, name: str) -> None:
+        self._progress.update(self._task, advance=1, current=one_line(name))
+
+    def frames(self, path: Path, seconds: float) -> None:
+        self._progress.update(self._task, current=f"{one_line(path.name)} {clock(seconds)}")
+
+
+@contextmanager
+def progress_bar(what: str, total: int) -> Iterator[Progress]:
+    """A rich bar on stderr while the block runs; nothing where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield _NoBar()
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(), TextColumn("{task.fields[current]}", markup=False),
+    )  # fmt: skip
+    with RichProgress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield _Bar(progress, progress.add_task(escape(what), total=total, current=""))
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss.s, or h:mm:ss from an hour on."""
+    tenths = round(seconds * 10)
+    if tenths >= 36000:
+        whole = round(seconds)
+        return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+    return f"{tenths // 600}:{tenths // 10 % 60:02d}.{tenths % 10}"
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on stdout, as wide as the terminal; unlimited where stdout is a file."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left")
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("\n".join(one_line(line) for line in cell.split("\n"))) for cell in row))
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(table)
+
+
+ANSWER_COLUMNS = ("clip", "decision", "program", "confidence", "where")
+
+
+def answer_row(answer: Answer) -> tuple[str, ...]:
+    """An answer as a row under :data:`ANSWER_COLUMNS`."""
+    if answer.error is not None:
+        return answer.clip_id, "failed", "", "", answer.error.message
+    if not answer.links:
+        guess = answer.candidates[0] if answer.candidates else None
+        best = "" if guess is None else f"best guess {guess.program_id}, {guess.confidence:.2f}"
+        return answer.clip_id, answer.decision, "", "", best
+    programs = "\n".join(link.program_id for link in answer.links)
+    sureness = "\n".join(f"{link.confidence:.3f}" for link in answer.links)
+    where = []
+    for link in answer.links:
+        first = link.segments[0]
+        more = f" and {len(link.segments) - 1} more" if len(link.segments) > 1 else ""
+        where.append(
+            f"{clock(first.clip_start_seconds)}–{clock(first.clip_end_seconds)} is {first.asset_id}"
+            f" {clock(first.asset_start_seconds)}–{clock(first.asset_end_seconds)}{more}"
+        )
+    return answer.clip_id, answer.decision, programs, sureness, "\n".join(where)
