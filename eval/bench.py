@@ -3,12 +3,12 @@
 A machine shared with others is faster in one minute than in the next, so what counts are ratios: the
 steps take turns, round after round, and a ratio is made of the medians of one run.
 
-``bench_ingest``
+:func:`bench_ingest`
     The decoding side alone, the encoder alone, and both side by side as they run. Two sides that do not
     get in each other's way take as long as the slower one: ratio 1.
-``bench_query``
-    Decoding the clips plainly, and the whole query: decode, encode, link. Loading the model and the
-    index is left out of both.
+:func:`bench_query`
+    Plain decoding of the clips, and the whole query: decode, encode, link. Loading the model and opening
+    the index are in neither.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ import importlib.metadata
 import os
 import platform
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -27,22 +26,21 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from matcher.decode import Sampling, decode_all, sample_frames
-from matcher.describe import describe_files, prepared_blocks
+from matcher.decode import Sampling, decode_all
+from matcher.describe import Block, describe_files, prepared_blocks
 from matcher.encoders.base import FrameEncoder
 from matcher.records import Descriptors
 
 #: The pipeline's rate should be at least this share of the slower side's.
 INGEST_GOAL = 0.85
-#: A query should take at most this many times as long as decoding its clips plainly.
+#: A query should take at most this many times as long as plain decoding of its clips.
 QUERY_GOAL = 1.6
-#: Prepared pictures held for the encoder's turn; 150 kB each with the default model. What is more is
+#: Prepared pictures held for the encoder's turn (of the default model 150 kB each); what is more is
 #: stood in for by these, so that a long film does not fill the memory.
 KEPT_IMAGES = 4096
 
 Clock = Callable[[], float]
 Step = Callable[[], int]
-Batch = NDArray[np.uint8]
 
 _PACKAGES = ("program-matcher", "av", "numpy", "onnxruntime", "pillow", "torch")
 
@@ -55,7 +53,7 @@ class Machine:
         processor: Its name, as the system tells it.
         cpu_count: Cores that this process may use.
         engine: Where the encoder runs, in its own words.
-        versions: Of Python and the packages that do the work.
+        versions: Of Python and of the packages that do the work.
     """
 
     processor: str
@@ -70,24 +68,31 @@ class BenchRow:
 
     Attributes:
         name: What was done.
-        frames: Frames that went through: every frame of the video where it is decoded plainly, else
-            the sampled ones.
+        frames: Frames got through: all of the video's where it is decoded plainly, else the sampled ones,
+            blank ones included.
         rounds_seconds: What each round took.
-        seconds: Their median.
-        ratio: The measured step's rate as a share of this one's (``ingest``), or its time as a multiple
-            of this one's (``query``); 1 for the measured step itself.
+        ratio: ``ingest``: the pipeline's rate as a share of this step's, both on the same files.
+            ``query``: the query's time as a multiple of this step's.
     """
 
     name: str
     frames: int
     rounds_seconds: tuple[float, ...]
-    seconds: float
     ratio: float
+
+    def __post_init__(self) -> None:
+        if not self.rounds_seconds or min(self.rounds_seconds) < 0.0:
+            raise ValueError(f"{self.name}: rounds must be one or more times of 0 s or more")
+
+    @property
+    def seconds(self) -> float:
+        """Median of the rounds."""
+        return median(self.rounds_seconds)
 
     @property
     def frames_per_second(self) -> float:
         """Frames over the median; 0 for a step that took no time at all."""
-        return self.frames / self.seconds if self.seconds > 0.0 else 0.0
+        return _over(self.frames, self.seconds)
 
 
 @dataclass(frozen=True)
@@ -96,9 +101,9 @@ class BenchTable:
 
     Attributes:
         bench: "ingest" or "query".
-        rows: One a step; the measured one is last.
-        ratio: The figure that the goal is set for, see :func:`bench_ingest` and :func:`bench_query`.
-        ratio_range: The least and the greatest that single rounds give: how noisy the machine is.
+        rows: One a step; what is under test comes last.
+        ratio: The figure that the goal is for, see :func:`bench_ingest` and :func:`bench_query`.
+        ratio_range: Least and greatest of the single rounds: how restless the machine is.
         goal: What ``ratio`` should be at least (ingest) or at most (query).
         files: How many.
         sampling: Which frames, in the command line's words.
@@ -146,7 +151,12 @@ class BenchTable:
             "ratio_range": [round(ratio, 4) for ratio in self.ratio_range],
             "goal": self.goal,
             "goal_is_met": self.goal_is_met,
-            "machine": asdict(self.machine),
+            "machine": {
+                "processor": self.machine.processor,
+                "cpu_count": self.machine.cpu_count,
+                "engine": self.machine.engine,
+                "versions": dict(self.machine.versions),
+            },
         }
 
 
@@ -160,46 +170,229 @@ def bench_ingest(
 ) -> BenchTable:
     """Hold the pipeline against its two sides.
 
-    The rows: "decode, all frames" decodes plainly and converts nothing; "decode" is everything that the
-    decoding thread does (choosing, converting, leaving out blank frames, trimming, squaring); "encode" is
-    the encoder over the same prepared pictures, which lie in memory, in the same batches; "pipeline" is
+    The rows: "plain decoding" decodes every frame and converts none; "decode" is all that the decoding
+    thread does (choose, convert, leave out blank frames, trim, square); "encode" is the encoder over the
+    same prepared pictures, lying in memory, in the same batches; "pipeline" is
     :func:`matcher.describe.describe_files`.
 
     Args:
         paths: Videos.
-        encoder: Under test.
+        encoder: As it would run.
         sampling: Which frames.
-        repeats: Rounds, after one that is not counted.
-        clock: Seconds.
+        repeats: Rounds, after one that does not count.
+        clock: Seconds from some start.
 
     Returns:
-        ``ratio`` is the pipeline's rate over the slower one's of "decode" and "encode".
+        A table whose ``ratio`` is the pipeline's rate over that of the slower of "decode" and "encode".
 
     Raises:
         InputError: A file cannot be read.
         ValueError: There is no file, or ``repeats`` is below 1.
     """
     _check(paths, repeats)
-    batches, n_sampled = _prepare(paths, encoder, sampling)
-
-    def decode() -> int:
-        return sum(_drain(prepared_batches(path, encoder, sampling)) for path in paths) or n_sampled
+    batches, n_sampled = _prepared(paths, encoder, sampling)
 
     def encode() -> int:
         for batch in batches:
             encoder.encode(batch)
         return n_sampled
 
-    def pipeline() -> int:
-        return sum(found.frames_seen for _, found in _describe(paths, encoder, sampling))
-
-    rounds = _take_turns(
-        {
-            "decode, all frames": lambda: sum(decode_all(path) for path in paths),
-            "decode": decode,
-            "encode": encode,
-            "pipeline": pipeline,
-        },
-        repeats,
-        clock,
+    steps = {
+        "plain decoding": _plain_decoding(paths),
+        "decode": _decoding_side(paths, encoder, sampling),
+        "encode": encode,
+        "pipeline": lambda: sum(found.frames_seen for _, found in _described(paths, encoder, sampling)),
+    }
+    rounds, frames = _take_turns(steps, repeats, clock)
+    pipeline = median(rounds["pipeline"])
+    rows = tuple(
+        BenchRow(name, frames[name], seconds, _over(median(seconds), pipeline))
+        for name, seconds in rounds.items()
     )
+    slower = max(median(rounds["decode"]), median(rounds["encode"]))
+    by_round = [
+        _over(max(decode, encode), whole)
+        for decode, encode, whole in zip(rounds["decode"], rounds["encode"], rounds["pipeline"], strict=True)
+    ]
+    return BenchTable(
+        "ingest", rows, _over(slower, pipeline), (min(by_round), max(by_round)), INGEST_GOAL,
+        len(paths), words_of(sampling), machine_of(encoder),
+    )  # fmt: skip
+
+
+def bench_query(
+    paths: Sequence[Path],
+    encoder: FrameEncoder,
+    sampling: Sampling,
+    link: Callable[[Path, Descriptors], object],
+    *,
+    repeats: int = 3,
+    clock: Clock = time.perf_counter,
+) -> BenchTable:
+    """Hold a whole query against plain decoding of its clips.
+
+    The rows: "plain decoding" decodes every frame and converts none; "decode" is all that the decoding
+    thread does; "link" answers from descriptors that are there; "query" is decode, encode and link as
+    they run.
+
+    Args:
+        paths: Clips.
+        encoder: As it would run.
+        sampling: Which frames of a clip.
+        link: Answers one clip, such as ``Linker.link``.
+        repeats: Rounds, after one that does not count.
+        clock: Seconds from some start.
+
+    Returns:
+        A table whose ``ratio`` is the query's time over that of plain decoding.
+
+    Raises:
+        InputError: A file cannot be read.
+        ValueError: There is no file, or ``repeats`` is below 1.
+    """
+    _check(paths, repeats)
+    known = list(_described(paths, encoder, sampling))
+
+    def link_all(clips: Iterator[tuple[Path, Descriptors]]) -> int:
+        n_frames = 0
+        for path, found in clips:
+            link(path, found)
+            n_frames += found.frames_seen
+        return n_frames
+
+    steps = {
+        "plain decoding": _plain_decoding(paths),
+        "decode": _decoding_side(paths, encoder, sampling),
+        "link": lambda: link_all(iter(known)),
+        "query": lambda: link_all(_described(paths, encoder, sampling)),
+    }
+    rounds, frames = _take_turns(steps, repeats, clock)
+    query = median(rounds["query"])
+    rows = tuple(
+        BenchRow(name, frames[name], seconds, _over(query, median(seconds)))
+        for name, seconds in rounds.items()
+    )
+    by_round = [
+        _over(whole, plain) for whole, plain in zip(rounds["query"], rounds["plain decoding"], strict=True)
+    ]
+    return BenchTable(
+        "query", rows, rows[0].ratio, (min(by_round), max(by_round)), QUERY_GOAL,
+        len(paths), words_of(sampling), machine_of(encoder),
+    )  # fmt: skip
+
+
+def words_of(sampling: Sampling) -> str:
+    """A sampling as the command line's words, which :meth:`Sampling.parse` reads."""
+    return f"fps={sampling.fps:g}" if sampling.mode == "fps" else f"keyframes={sampling.min_gap_seconds:g}"
+
+
+def machine_of(encoder: FrameEncoder) -> Machine:
+    """This machine, and what would run on it."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return Machine(_processor(Path("/proc/cpuinfo")), _cpu_count(), encoder.engine, versions)
+
+
+# --- Steps -----------------------------------------------------------------------------------------
+
+
+def _take_turns(
+    steps: Mapping[str, Step], repeats: int, clock: Clock
+) -> tuple[dict[str, tuple[float, ...]], dict[str, int]]:
+    """Seconds of every round and frames, by step; the first round warms caches and is not counted."""
+    frames = {name: step() for name, step in steps.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(repeats):
+        for name, step in steps.items():
+            start = clock()
+            step()
+            seconds[name].append(clock() - start)
+    return {name: tuple(taken) for name, taken in seconds.items()}, frames
+
+
+def _plain_decoding(paths: Sequence[Path]) -> Step:
+    return lambda: sum(decode_all(path) for path in paths)
+
+
+def _decoding_side(paths: Sequence[Path], encoder: FrameEncoder, sampling: Sampling) -> Step:
+    return lambda: sum(block.frames_seen for block in _blocks(paths, encoder, sampling) if block.last)
+
+
+def _blocks(paths: Sequence[Path], encoder: FrameEncoder, sampling: Sampling) -> Iterator[Block]:
+    """What the decoding thread makes of all files, on this thread."""
+    for path in paths:
+        for block in prepared_blocks(path, encoder, sampling):
+            if block.error is not None:
+                raise block.error
+            yield block
+
+
+def _prepared(
+    paths: Sequence[Path], encoder: FrameEncoder, sampling: Sampling
+) -> tuple[list[NDArray[np.uint8]], int]:
+    """The encoder's batches in order, and how many frames were sampled for them.
+
+    Beyond :data:`KEPT_IMAGES` pictures a batch is one of those before it of the same size, in turn.
+    """
+    batches: list[NDArray[np.uint8]] = []
+    by_size: dict[int, list[NDArray[np.uint8]]] = {}
+    n_kept = n_sampled = 0
+    for block in _blocks(paths, encoder, sampling):
+        if block.last:
+            n_sampled += block.frames_seen
+        size = len(block.images)
+        if size == 0:
+            continue
+        same = by_size.setdefault(size, [])
+        if not same or n_kept + size <= KEPT_IMAGES:
+            same.append(np.stack(block.images))
+            n_kept += size
+            batches.append(same[-1])
+        else:
+            batches.append(same[len(batches) % len(same)])
+    return batches, n_sampled
+
+
+def _described(
+    paths: Sequence[Path], encoder: FrameEncoder, sampling: Sampling
+) -> Iterator[tuple[Path, Descriptors]]:
+    for result in describe_files(paths, encoder, sampling):
+        if result.descriptors is None:
+            assert result.error is not None
+            raise result.error
+        yield result.path, result.descriptors
+
+
+def _check(paths: Sequence[Path], repeats: int) -> None:
+    if not paths:
+        raise ValueError("there is no file to measure with")
+    if repeats < 1:
+        raise ValueError(f"repeats must be 1 or more, got {repeats}")
+
+
+def _over(a: float, b: float) -> float:
+    return a / b if b > 0.0 else 0.0
+
+
+def _cpu_count() -> int:
+    """Cores that this process may use; a container or ``taskset`` leaves it fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS and Windows
+
+
+def _processor(cpuinfo: Path) -> str:
+    """The processor's name; Linux tells it only in a file."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return platform.processor() or platform.machine()

@@ -50,6 +50,8 @@ class VotingSettings(_Section):
         k: Neighbours a frame.
         per_program: At most so many of one program count for one frame.
         floor: Neighbours below this similarity are no evidence.
+        background: Similarity that the best of many strangers commonly reaches; a program's lead is
+            measured from there where the catalogue holds nothing closer.
         hub_margin: Programs this close to a frame's best share its vote.
         candidates: Programs that go on to alignment.
     """
@@ -57,6 +59,7 @@ class VotingSettings(_Section):
     k: int = Field(100, ge=1)
     per_program: int = Field(6, ge=1)
     floor: float = Field(0.8, gt=-1, lt=1)
+    background: float = Field(0.87, gt=-1, lt=1)
     hub_margin: float = Field(0.02, ge=0)
     candidates: int = Field(10, ge=1)
 

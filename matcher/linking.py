@@ -57,9 +57,7 @@ class Linker:
         assessed = self.assess(clip, view)
         links = self._accepted(assessed)
         best = links[0][1].confidence if links else max((a.confidence for a in assessed), default=0.0)
-        decision = decide(
-            best, link=self._settings.decision.link, review=self._settings.decision.review
-        )
+        decision = decide(best, link=self._settings.decision.link, review=self._settings.decision.review)
         kept = [link for link in links if decision != "none" and link[1].confidence >= self._bar(decision)]
         titles = view.program_records
         return Answer(
@@ -119,10 +117,13 @@ class Linker:
         )  # fmt: skip
 
     def _rivals(self, hits: Hits, nq: int, program: int, n: int) -> NDArray[np.float32]:
-        return rivals(hits, nq, program, floor=self._settings.voting.floor, n_rivals=n)
+        voting = self._settings.voting
+        return rivals(hits, nq, program, floor=voting.floor, background=voting.background, n_rivals=n)
 
     def _localize(self, clip: Descriptors, hits: Hits, program: int, view: LiveView) -> list[Match]:
-        def read_band(asset: int, start: float, stop: float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        def read_band(
+            asset: int, start: float, stop: float
+        ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
             _, t_seconds, vectors = view.frames_between(asset, start, stop)
             return t_seconds, vectors
 

@@ -82,7 +82,9 @@ def speed_grid(duration_seconds: float, tolerance_seconds: float) -> NDArray[np.
     """Speeds from 0.5 to 2, 1 among them, so close that none is off by the tolerance at the clip's ends."""
     step = max(np.log(2.0) / 64, min(np.log(2.0) / 8, 2 * tolerance_seconds / max(duration_seconds, 1e-9)))
     half = int(np.ceil(np.log(MAX_SPEED) / step))
-    return np.exp(np.linspace(-1, 1, 2 * half + 1) * np.log(MAX_SPEED))
+    exponents = np.linspace(-1.0, 1.0, 2 * half + 1)
+    speeds: NDArray[np.float64] = np.exp(exponents * np.log(MAX_SPEED))
+    return speeds
 
 
 def find_line(
@@ -115,7 +117,7 @@ def find_line(
     for speed in speeds[np.argsort(np.abs(np.log(speeds)), kind="stable")]:
         offsets = asset_seconds - speed * clip_seconds
         low, score = _heaviest_bin(offsets, row, weights, tolerance_seconds)
-        score *= 1.0 if np.isclose(speed, 1.0) else OTHER_SPEED_PENALTY
+        score *= 1.0 if abs(speed - 1.0) < 1e-9 else OTHER_SPEED_PENALTY
         if best is None or score > best.score * (1 + 1e-9):
             inside = (offsets >= low) & (offsets < low + 2 * tolerance_seconds)
             centre = float(np.average(offsets[inside], weights=weights[inside]))
@@ -153,7 +155,7 @@ def brute_force_line(
             score = sum(
                 float(weights[inside & (clip_seconds == t)].max()) for t in np.unique(clip_seconds[inside])
             )
-            best = max(best, score * (1.0 if np.isclose(speed, 1.0) else OTHER_SPEED_PENALTY))
+            best = max(best, score * (1.0 if abs(speed - 1.0) < 1e-9 else OTHER_SPEED_PENALTY))
     return best
 
 
@@ -204,16 +206,26 @@ def localize(
 def _best_line(
     clip_seconds: NDArray[np.float64], hits: Hits, floor: float
 ) -> tuple[int, Line, NDArray[np.int64]] | None:
-    """Asset, line and frames of the heaviest line over the assets."""
+    """Asset, line and frames of the heaviest line over the assets; ties go to the one with more hits.
+
+    No line of an asset weighs more than the best hits of all frames there, so assets whose sum is
+    below the best line found are not looked at: a series has a hundred, and few of them matter.
+    """
+    weights = (hits.similarity - floor).astype(np.float64) + 1e-6
+    assets, column = np.unique(hits.asset, return_inverse=True)
+    table = np.zeros((assets.size, clip_seconds.size))
+    np.maximum.at(table, (column, hits.frame), weights)
+    bounds = table.sum(axis=1)
     best: tuple[int, Line, NDArray[np.int64]] | None = None
-    for asset in np.unique(hits.asset):
-        own = hits.select(hits.asset == asset)
-        weights = (own.similarity - floor).astype(np.float64) + 1e-6
-        times = clip_seconds[own.frame]
-        line = find_line(times, own.asset_seconds, weights, tolerance_seconds=TOLERANCE_SECONDS)
+    for position in np.argsort(-bounds, kind="stable"):
+        if best is not None and bounds[position] < best[1].score:
+            break
+        rows = np.nonzero(column == position)[0]
+        times, asset_seconds = clip_seconds[hits.frame[rows]], hits.asset_seconds[rows]
+        line = find_line(times, asset_seconds, weights[rows], tolerance_seconds=TOLERANCE_SECONDS)
         if line is not None and (best is None or line.score > best[1].score):
-            near = np.abs(own.asset_seconds - line.at(times)) <= 2 * TOLERANCE_SECONDS
-            best = (int(asset), line, np.unique(own.frame[near]))
+            near = np.abs(asset_seconds - line.at(times)) <= 2 * TOLERANCE_SECONDS
+            best = (int(assets[position]), line, np.unique(hits.frame[rows[near]]))
     return best
 
 
@@ -298,16 +310,16 @@ def refine(
     peak, before, after = (similarity[rows, best + shift].astype(np.float64) for shift in (0, -1, 1))
     drop = peak - np.minimum(before, after)
     shift = np.where(drop > 1e-6, 0.5 * (after - before) / np.maximum(drop, 1e-6), 0.0).clip(-0.5, 0.5)
-    gap = np.where(shift < 0, band_seconds[best] - band_seconds[best - 1], band_seconds[best + 1] - band_seconds[best])
+    gap = np.where(
+        shift < 0, band_seconds[best] - band_seconds[best - 1], band_seconds[best + 1] - band_seconds[best]
+    )
     # Between samples far apart nothing is known of the slope: stay on the sample.
     peaks = band_seconds[best] + np.where(gap <= 2 * TOLERANCE_SECONDS, shift * gap, 0.0)
     weights = np.maximum(drop, 1e-6) ** 2
     return _fit(clip_seconds[usable], peaks, weights, line)
 
 
-def _fit(
-    x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64], line: Line
-) -> Line:
+def _fit(x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64], line: Line) -> Line:
     """Weighted least squares, twice: the second time without what lies off the first."""
     speed, offset = line.speed, line.offset_seconds
     for _ in range(2):

@@ -91,9 +91,7 @@ def collect_hits(
         frame.astype(np.int64), program[frame, column], asset[frame, column], asset_seconds[frame, column],
         similarity[frame, column],
     )  # fmt: skip
-    by_program = np.lexsort(
-        (hits.asset_seconds, hits.asset, -hits.similarity, hits.program, hits.frame)
-    )
+    by_program = np.lexsort((hits.asset_seconds, hits.asset, -hits.similarity, hits.program, hits.frame))
     hits = hits.select(by_program)
     hits = hits.select(_rank_in_group(hits.frame, hits.program) < per_program)
     by_similarity = np.lexsort((hits.asset_seconds, hits.asset, -hits.similarity, hits.frame))
@@ -101,7 +99,7 @@ def collect_hits(
 
 
 def _rank_in_group(frame: NDArray[np.int64], program: NDArray[np.int32]) -> NDArray[np.int64]:
-    """(m,) 0 for the first row of each run of equal (frame, program), then 1, 2, …"""
+    """Count within each run of equal (frame, program), from 0: (m,)."""
     positions = np.arange(frame.size)
     starts = np.ones(frame.size, dtype=bool)
     starts[1:] = (np.diff(frame) != 0) | (np.diff(program) != 0)
@@ -143,24 +141,27 @@ def vote(hits: Hits, nq: int, *, floor: float, hub_margin: float, candidates: in
     excess = (table - floor) / (1.0 - floor)
     ordered = -np.sort(-table, axis=1)
     # How many programs reach s - hub_margin: (nq, p), counted in the ordered row.
-    reach = np.stack(
-        [np.searchsorted(-row, -(own - hub_margin), side="right") for row, own in zip(ordered, table, strict=True)]
-    ) if nq else np.zeros_like(table)  # fmt: skip
+    reach = np.zeros(table.shape, np.int64)
+    for row, (own, best) in enumerate(zip(table, ordered, strict=True)):
+        reach[row] = np.searchsorted(-best, -(own - hub_margin), side="right")
     votes = np.where(excess > 0, excess / np.maximum(reach, 1), 0.0).sum(axis=0, dtype=np.float64)
     order = np.lexsort((programs, -votes))[:candidates]
     return [Candidate(int(programs[i]), float(votes[i])) for i in order if votes[i] > 0]
 
 
-def rivals(hits: Hits, nq: int, program: int, *, floor: float, n_rivals: int) -> NDArray[np.float32]:
+def rivals(
+    hits: Hits, nq: int, program: int, *, floor: float, background: float, n_rivals: int
+) -> NDArray[np.float32]:
     """What else resembles each frame: (nq,) mean of the best ``n_rivals`` other programs' similarities.
 
-    Programs that a frame does not hit count at the floor.
+    No rival counts less than ``background``, what a stranger commonly reaches in a large catalogue: a
+    small catalogue has few strangers, and the best of few is no measure of chance.
     """
     programs, table = frame_program_table(hits, nq, floor=floor)
-    others = table[:, programs != program]
+    others = np.maximum(table[:, programs != program], np.float32(background))
     missing = n_rivals - others.shape[1]
     if missing > 0:
-        others = np.pad(others, ((0, 0), (0, missing)), constant_values=floor)
+        others = np.pad(others, ((0, 0), (0, missing)), constant_values=background)
     best = -np.sort(-others, axis=1)[:, :n_rivals]
     mean: NDArray[np.float32] = best.mean(axis=1)
     return mean

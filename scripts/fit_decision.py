@@ -3,8 +3,8 @@
 
     .venv/bin/python scripts/fit_decision.py --films ../shared/films --seed 11
 
-Films, and dramas generated for the purpose, are cut and edited at random. Every clip is asked twice:
-of a catalogue that holds its series and of one that does not. The best three candidates of each
+Films, and dramas generated for the purpose, are cut and edited at random. Every clip is asked of a
+catalogue that holds its series, of one that does not, and of tiny ones. The best three candidates of each
 answer are the cases, right or wrong. Three folds by series measure: no series is on both sides.
 The fit on all of them is printed as the line for matcher/decision.py.
 """
@@ -93,34 +93,64 @@ def describe(paths: list[Path], encoder: FrameEncoder, sampling: str) -> list[De
     return [found.descriptors for found in describe_files(paths, encoder, Sampling.parse(sampling))]
 
 
-def collect(words: argparse.Namespace, scratch: Path) -> list[Case]:
-    """Make everything, ask every clip with and without its series, keep the best three candidates."""
+@dataclass(frozen=True)
+class Material:
+    """Everything that takes long: films and clips with their descriptors."""
+
+    films: list[Film]
+    programs: list[Descriptors | None]
+    clip_films: list[Film]
+    clips: list[Descriptors | None]
+
+
+def prepare(words: argparse.Namespace, scratch: Path) -> Material:
+    """Make films and clips and describe them."""
     encoder, settings = load_encoder(), Settings()
     films = sources(words.films, scratch, words.dramas, words.seed)
     clips = make_clips(films, scratch, words.clips, words.seed)
-    programs = describe([film.path for film in films], encoder, settings.sampling.programs)
-    asked = describe([path for _, path in clips], encoder, settings.sampling.clips)
-    names = sorted({film.series for film in films})
-    folds = {name: index % 3 for index, name in enumerate(np.random.default_rng(0).permutation(names))}
+    return Material(
+        films,
+        describe([film.path for film in films], encoder, settings.sampling.programs),
+        [film for film, _ in clips],
+        describe([path for _, path in clips], encoder, settings.sampling.clips),
+    )
+
+
+def collect(material: Material, scratch: Path) -> list[Case]:
+    """Ask every clip of catalogues with and without its series, large and tiny; keep the best three."""
+    names = sorted({film.series for film in material.films})
+    rng = np.random.default_rng(0)
+    folds = np.array_split(rng.permutation(names), 3)
+    cases = ask(material, set(names), set(names), scratch / "all")
+    for number, fold in enumerate(folds):
+        cases += ask(material, set(names) - set(fold), set(fold), scratch / f"without-{number}")
+    for number, size in enumerate((1, 1, 2, 4)):
+        few = {str(name) for name in rng.choice(names, size, replace=False)}
+        cases += ask(material, few, set(names), scratch / f"few-{number}")
+    return cases
+
+
+def ask(material: Material, inside: set[str], asking: set[str], store_path: Path) -> list[Case]:
+    """Put the series ``inside`` into a store and ask it the clips of the series ``asking``."""
+    encoder, settings = load_encoder(), Settings()
+    store = create_catalog(store_path, encoder.info)
+    with store.writing() as writer:
+        for film, found in zip(material.films, material.programs, strict=True):
+            if found is not None and film.series in inside:
+                asset = NewAsset(
+                    film.program_id, "", "", found.duration_seconds, found.t_seconds, found.vectors
+                )
+                writer.add_program(NewProgram(film.program_id), [asset])
+    live = open_live(store, settings.index)
+    linker = Linker(live, settings)
     cases = []
-    for left_out in (None, 0, 1, 2):
-        store = create_catalog(scratch / f"store-{left_out}", encoder.info)
-        with store.writing() as writer:
-            for film, found in zip(films, programs, strict=True):
-                if found is not None and folds[film.series] != left_out:
-                    asset = NewAsset(
-                        film.program_id, "", "", found.duration_seconds, found.t_seconds, found.vectors
-                    )
-                    writer.add_program(NewProgram(film.program_id), [asset])
-        live = open_live(store, settings.index)
-        linker = Linker(live, settings)
-        for (film, _), clip in zip(clips, asked, strict=True):
-            if clip is None or (left_out is not None and folds[film.series] != left_out):
-                continue
-            for rank, found in enumerate(linker.assess(clip, live.view)[:3]):
-                if found.evidence is not None:
-                    right = live.programs[found.program] == film.program_id
-                    cases.append(Case(film.series, found.evidence.features(), right, rank == 0))
+    for film, clip in zip(material.clip_films, material.clips, strict=True):
+        if clip is None or film.series not in asking:
+            continue
+        for rank, found in enumerate(linker.assess(clip, live.view)[:3]):
+            if found.evidence is not None:
+                right = live.programs[found.program] == film.program_id
+                cases.append(Case(film.series, found.evidence.features(), right, rank == 0))
     return cases
 
 
@@ -172,15 +202,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--dramas", type=int, default=18)
     parser.add_argument("--clips", type=int, default=10, help="clips a film")
-    parser.add_argument("--cases", type=Path, help="file to keep the cases in, or to load them from")
+    parser.add_argument("--keep", type=Path, help="keep the descriptors in this file, or take them from it")
     words = parser.parse_args()
-    if words.cases and words.cases.exists():
-        cases: list[Case] = pickle.loads(words.cases.read_bytes())  # noqa: S301, our own file
-    else:
-        with tempfile.TemporaryDirectory() as scratch:
-            cases = collect(words, Path(scratch))
-        if words.cases:
-            words.cases.write_bytes(pickle.dumps(cases))
+    with tempfile.TemporaryDirectory() as folder:
+        if words.keep and words.keep.exists():
+            material: Material = pickle.loads(words.keep.read_bytes())  # noqa: S301, our own file
+        else:
+            material = prepare(words, Path(folder))
+            if words.keep:
+                words.keep.write_bytes(pickle.dumps(material))
+        cases = collect(material, Path(folder))
     names = sorted({case.series for case in cases})
     folds = {name: index % 3 for index, name in enumerate(np.random.default_rng(1).permutation(names))}
     held_out = np.zeros(len(cases))

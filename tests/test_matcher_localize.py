@@ -1,0 +1,567 @@
+"""Lines and segments: by value against windows and loops, and on synthetic programs with a known cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from trajectories import D, Trajectory, noisy, unit
+
+from matcher.localize import (
+    MAX_SEGMENTS,
+    MAX_SPEED,
+    MIN_SPEED,
+    OTHER_SPEED_PENALTY,
+    TOLERANCE_SECONDS,
+    Line,
+    Match,
+    brute_force_line,
+    find_line,
+    localize,
+    refine,
+    similarity_on_line,
+    speed_grid,
+)
+from matcher.voting import Hits, collect_hits
+
+Floats = NDArray[np.float64]
+FLOOR = 0.5
+SHARP = 1e-9
+
+
+@dataclass
+class Scattered:
+    """Hits for :func:`find_line`; times on a grid of quarters, so that ties and edges are met."""
+
+    clip: Floats
+    asset: Floats
+    weights: Floats
+
+
+def scattered(seed: int, m: int, *, on_line: int = 0) -> Scattered:
+    rng = np.random.default_rng(seed)
+    clip, asset = rng.integers(0, 40, m) / 4, rng.integers(0, 200, m) / 4
+    speed, offset = rng.choice([0.5, 0.8, 1.0, 1.5, 2.0]), rng.integers(0, 80) / 4
+    true = rng.integers(0, 40, on_line) / 4
+    clip, asset = np.concatenate([clip, true]), np.concatenate([asset, np.round(speed * true + offset)])
+    return Scattered(clip, asset, rng.integers(1, 9, m + on_line) / 8)
+
+
+def heaviest_window(hits: Scattered, *, width: float, tolerance: float) -> float:
+    """The best score of any line whose hits lie in one closed window of offsets, by literal loops."""
+    best = 0.0
+    for speed in speed_grid(float(np.ptp(hits.clip)), tolerance):
+        offsets = hits.asset - speed * hits.clip
+        for low in offsets:
+            by_time: dict[float, float] = {}
+            for offset, t, weight in zip(offsets, hits.clip, hits.weights, strict=True):
+                if low <= offset <= low + width:
+                    by_time[t] = max(by_time.get(t, 0.0), weight)
+            score = sum(by_time.values()) * (1.0 if abs(speed - 1) < 1e-6 else OTHER_SPEED_PENALTY)
+            best = max(best, score)
+    return best
+
+
+hit_sizes = {"seed": st.integers(0, 2**32 - 1), "m": st.integers(1, 14), "on_line": st.integers(0, 6)}
+tolerances = st.sampled_from([0.5, 1.0, 1.7])
+
+
+# ---------------------------------------------------------------- find_line
+
+
+@settings(deadline=None, max_examples=40)
+@given(**hit_sizes, tolerance=tolerances)
+def test_a_lines_score_lies_between_the_best_windows_of_one_and_two_tolerances(
+    seed: int, m: int, on_line: int, tolerance: float
+) -> None:
+    """At least: hits within one tolerance of each other always share a bin. At most: a bin is as wide
+    as two, so what it holds fits into the window begun at its earliest hit."""
+    hits = scattered(seed, m, on_line=on_line)
+    line = find_line(hits.clip, hits.asset, hits.weights, tolerance_seconds=tolerance)
+    assert line is not None
+    least = heaviest_window(hits, width=tolerance * (1 - SHARP), tolerance=tolerance)
+    most = heaviest_window(hits, width=2 * tolerance * (1 + SHARP), tolerance=tolerance)
+    assert least * (1 - 1e-6) <= line.score <= most * (1 + 1e-6)
+    literal = brute_force_line(hits.clip, hits.asset, hits.weights, tolerance_seconds=tolerance)
+    assert line.score <= literal * (1 + 1e-6)
+
+
+@settings(deadline=None, max_examples=25)
+@given(**hit_sizes, tolerance=tolerances)
+def test_the_specification_is_the_best_half_open_window_of_two_tolerances(
+    seed: int, m: int, on_line: int, tolerance: float
+) -> None:
+    hits = scattered(seed, m, on_line=on_line)
+    rng = np.random.default_rng(seed)
+    hits.asset = hits.asset + rng.uniform(0, 0.01, hits.asset.size)  # open or closed is then all the same
+    literal = brute_force_line(hits.clip, hits.asset, hits.weights, tolerance_seconds=tolerance)
+    assert literal == pytest.approx(heaviest_window(hits, width=2 * tolerance, tolerance=tolerance))
+
+
+@settings(deadline=None, max_examples=40)
+@given(**hit_sizes, tolerance=tolerances)
+def test_a_line_runs_through_the_hits_that_it_counts(
+    seed: int, m: int, on_line: int, tolerance: float
+) -> None:
+    hits = scattered(seed, m, on_line=on_line)
+    line = find_line(hits.clip, hits.asset, hits.weights, tolerance_seconds=tolerance)
+    assert line is not None
+    assert MIN_SPEED - SHARP <= line.speed <= MAX_SPEED + SHARP
+    near = np.abs(hits.asset - line.at(hits.clip)) <= 2 * tolerance + SHARP
+    reachable = sum(hits.weights[near & (hits.clip == t)].max() for t in np.unique(hits.clip[near]))
+    assert line.score <= reachable * (1 + 1e-9)
+
+
+@settings(deadline=None, max_examples=40)
+@given(**hit_sizes)
+def test_the_order_of_hits_is_of_no_consequence_to_a_line(seed: int, m: int, on_line: int) -> None:
+    hits = scattered(seed, m, on_line=on_line)
+    order = np.random.default_rng(seed + 1).permutation(hits.clip.size)
+    whole = find_line(hits.clip, hits.asset, hits.weights, tolerance_seconds=1.0)
+    shuffled = find_line(hits.clip[order], hits.asset[order], hits.weights[order], tolerance_seconds=1.0)
+    assert_same_line(whole, shuffled)
+
+
+@settings(deadline=None, max_examples=40)
+@given(**hit_sizes, shift=st.integers(-50, 5000), tolerance=st.sampled_from([0.5, 1.0]))
+def test_a_line_moves_with_the_asset(seed: int, m: int, on_line: int, shift: int, tolerance: float) -> None:
+    """Whole seconds are whole bins, so it is the same line exactly."""
+    hits = scattered(seed, m, on_line=on_line)
+    here = find_line(hits.clip, hits.asset, hits.weights, tolerance_seconds=tolerance)
+    there = find_line(hits.clip, hits.asset + shift, hits.weights, tolerance_seconds=tolerance)
+    assert here is not None
+    assert_same_line(there, Line(here.speed, here.offset_seconds + shift, here.score))
+
+
+@settings(deadline=None, max_examples=25)
+@given(**hit_sizes)
+def test_a_repeated_hit_counts_once(seed: int, m: int, on_line: int) -> None:
+    hits = scattered(seed, m, on_line=on_line)
+    once = find_line(hits.clip, hits.asset, hits.weights, tolerance_seconds=1.0)
+    twice = find_line(*(np.tile(x, 2) for x in (hits.clip, hits.asset, hits.weights)), tolerance_seconds=1.0)
+    assert_same_line(once, twice)
+
+
+def assert_same_line(got: Line | None, want: Line | None) -> None:
+    assert got is not None
+    assert want is not None
+    assert got.speed == want.speed
+    assert got.offset_seconds == pytest.approx(want.offset_seconds, abs=1e-6)
+    assert got.score == pytest.approx(want.score)
+
+
+def test_without_hits_there_is_no_line() -> None:
+    nothing = np.zeros(0)
+    assert find_line(nothing, nothing, nothing, tolerance_seconds=1.0) is None
+
+
+def test_one_hit_is_a_line_at_speed_1_through_it() -> None:
+    line = find_line(np.array([3.0]), np.array([70.3]), np.array([0.25]), tolerance_seconds=1.0)
+    assert_same_line(line, Line(1.0, 67.3, 0.25))
+
+
+def test_hits_of_one_clip_time_count_as_their_best() -> None:
+    clip, asset = np.zeros(3), np.array([5.0, 5.2, 5.4])
+    line = find_line(clip, asset, np.array([0.2, 0.7, 0.1]), tolerance_seconds=1.0)
+    assert line is not None
+    assert line.score == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("speed", [0.5, 0.75, 1.0, 1.25, 2.0])
+def test_a_clean_line_among_noise_is_found_at_its_speed(speed: float) -> None:
+    rng = np.random.default_rng(5)
+    clip = np.arange(0, 30, 0.5)
+    asset = np.concatenate([speed * clip + 40, rng.uniform(0, 600, 200)])
+    line = find_line(
+        np.concatenate([clip, rng.choice(clip, 200)]), asset, np.ones(260), tolerance_seconds=1.0
+    )
+    assert line is not None
+    grid = speed_grid(30.0, 1.0)
+    # Neighbours on the grid hold as many hits; which of them wins is the refinement's to mend.
+    assert abs(np.log(line.speed / speed)) <= 1.5 * np.diff(np.log(grid)).max()
+    middle = np.array([15.0])
+    assert line.at(middle)[0] == pytest.approx(speed * 15 + 40, abs=1.0)
+
+
+# ---------------------------------------------------------------- speeds
+
+
+@given(duration=st.floats(0.0, 1e5), tolerance=st.floats(0.05, 5.0))
+def test_speeds_run_from_half_to_double_with_1_among_them(duration: float, tolerance: float) -> None:
+    grid = speed_grid(duration, tolerance)
+    assert np.all(np.diff(grid) > 0)
+    assert grid[0] == pytest.approx(MIN_SPEED)
+    assert grid[-1] == pytest.approx(MAX_SPEED)
+    assert np.count_nonzero(np.isclose(grid, 1.0)) == 1
+    np.testing.assert_allclose(grid * grid[::-1], 1.0)
+    assert grid.size <= 200
+
+
+@given(in_tolerances=st.floats(0.5, 150.0), speed=st.floats(MIN_SPEED, MAX_SPEED))
+def test_no_speed_is_off_by_the_tolerance_at_the_ends_of_a_clip(in_tolerances: float, speed: float) -> None:
+    """A line through the clip's middle. Beyond 150 tolerances the grid is as fine as it gets."""
+    grid = speed_grid(in_tolerances, 1.0)
+    assert np.abs(grid - speed).min() * in_tolerances / 2 <= 1.0
+
+
+# ---------------------------------------------------------------- on the line
+
+
+def on_line_by_loops(similarity: NDArray[np.float32], band: Floats, times: Floats) -> list[float]:
+    values = []
+    for i, t in enumerate(times):
+        if t < band[0] - TOLERANCE_SECONDS or t > band[-1] + TOLERANCE_SECONDS:
+            values.append(-1.0)
+            continue
+        after = next((j for j, b in enumerate(band) if b >= t), band.size - 1)
+        values.append(float(max(similarity[i, after], similarity[i, max(after - 1, 0)])))
+    return values
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), nq=st.integers(1, 6), nr=st.integers(1, 8))
+def test_similarity_on_the_line_is_that_of_the_loops(seed: int, nq: int, nr: int) -> None:
+    rng = np.random.default_rng(seed)
+    band = np.sort(rng.choice(np.arange(40) / 2, nr, replace=False))
+    similarity = rng.uniform(-1, 1, (nq, nr)).astype(np.float32)
+    times = rng.integers(-4, 48, nq) / 2
+    got = similarity_on_line(similarity, band, times)
+    assert got.tolist() == on_line_by_loops(similarity, band, times)
+
+
+# ---------------------------------------------------------------- refine
+
+
+@given(
+    offset=st.floats(20.0, 21.0),
+    speed=st.sampled_from([1.0, 0.6, 1.3, 1.9]),
+    off_by=st.floats(-0.5, 0.5),
+    slope=st.floats(0.05, 0.4),
+)
+def test_peaks_of_equal_slopes_give_back_the_line(
+    offset: float, speed: float, off_by: float, slope: float
+) -> None:
+    """Where similarity falls off linearly the peak between samples is exact."""
+    clip, band = np.arange(0, 12, 0.5), np.arange(0.0, 60.0)
+    true = speed * clip + offset
+    similarity = 0.9 - slope * np.abs(band[None] - true[:, None])
+    line = refine(clip, band, similarity.astype(np.float32), Line(speed, offset + off_by, 3.0))
+    np.testing.assert_allclose(line.at(clip), true, atol=1e-3)
+    assert line.score == 3.0
+
+
+def test_a_static_scene_leaves_the_line_within_reach() -> None:
+    clip, band = np.arange(0, 6, 0.5), np.arange(0.0, 40.0)
+    line = refine(clip, band, np.full((clip.size, band.size), 0.9, np.float32), Line(1.0, 10.0, 1.0))
+    assert line.speed == 1.0
+    assert abs(line.offset_seconds - 10.0) <= 1.5 * TOLERANCE_SECONDS + 0.5
+
+
+def test_moving_frames_place_a_mostly_static_scene() -> None:
+    clip, band = np.arange(0, 12, 0.5), np.arange(0.0, 60.0)
+    similarity = np.full((clip.size, band.size), 0.9)
+    moving = slice(8, 14)
+    true = clip + 20.3
+    similarity[moving] = 0.9 - 0.2 * np.abs(band[None] - true[moving, None])
+    line = refine(clip, band, similarity.astype(np.float32), Line(1.0, 20.0, 1.0))
+    assert line.offset_seconds == pytest.approx(20.3, abs=0.02)
+
+
+@pytest.mark.parametrize("offset", [-50.0, 500.0])
+def test_a_line_outside_the_asset_stays_as_it_is(offset: float) -> None:
+    clip, band = np.arange(0, 6, 0.5), np.arange(0.0, 10.0)
+    line = Line(1.0, offset, 1.0)
+    assert refine(clip, band, np.ones((clip.size, band.size), np.float32), line) == line
+
+
+def test_a_few_frames_that_peak_elsewhere_do_not_move_the_line() -> None:
+    clip, band = np.arange(0, 12, 0.5), np.arange(0.0, 60.0)
+    true = clip + 20.0
+    peaks = true.copy()
+    peaks[[3, 11, 17]] += 1.0
+    similarity = 0.9 - 0.2 * np.abs(band[None] - peaks[:, None])
+    line = refine(clip, band, similarity.astype(np.float32), Line(1.0, 20.0, 1.0))
+    assert line.offset_seconds == pytest.approx(20.0, abs=0.02)
+
+
+# ---------------------------------------------------------------- localize
+
+
+@dataclass
+class Program:
+    """Assets with their frames, and what :func:`localize` needs of them."""
+
+    seconds: Sequence[Floats]
+    vectors: Sequence[NDArray[np.float32]]
+
+    def read_band(self, asset: int, start: float, stop: float) -> tuple[Floats, NDArray[np.float32]]:
+        own = self.seconds[asset]
+        inside = (own >= start) & (own < stop)
+        return own[inside], self.vectors[asset][inside]
+
+    def hits(self, clip: NDArray[np.float32], *, floor: float = FLOOR, per_program: int = 6) -> Hits:
+        similarity = clip @ np.concatenate(self.vectors).T
+        asset = np.concatenate([np.full(t.size, i, np.int32) for i, t in enumerate(self.seconds)])
+        shape = similarity.shape
+        return collect_hits(
+            similarity, np.zeros(shape, np.int32), np.broadcast_to(asset, shape),
+            np.broadcast_to(np.concatenate(self.seconds), shape), floor=floor, per_program=per_program,
+        )  # fmt: skip
+
+    def localize(
+        self, clip_seconds: Floats, clip: NDArray[np.float32], *, floor: float = FLOOR, end: float | None = None
+    ) -> list[Match]:
+        step = clip_seconds[1] - clip_seconds[0] if clip_seconds.size > 1 else 1.0
+        end = float(clip_seconds[-1] + step) if end is None else end
+        hits = self.hits(clip, floor=floor)
+        return localize(clip_seconds, clip, hits, self.read_band, floor=floor, clip_end_seconds=end)
+
+
+def program_of(*trajectories: Trajectory, length: float = 120.0, gap: float = 1.0) -> Program:
+    seconds = [np.arange(0, length, gap) for _ in trajectories]
+    return Program(seconds, [curve(t) for curve, t in zip(trajectories, seconds, strict=True)])
+
+
+def assert_sound(matches: list[Match], clip_seconds: Floats, *, end: float, floor: float) -> None:
+    """What holds of every answer, right or wrong."""
+    assert len(matches) <= MAX_SEGMENTS
+    frames = [int(f) for match in matches for f in match.frames]
+    assert len(frames) == len(set(frames))
+    assert [m.clip_start_seconds for m in matches] == sorted(m.clip_start_seconds for m in matches)
+    for match in matches:
+        assert match.frames.size == match.similarities.size >= 1
+        assert np.all(np.diff(match.frames) > 0)
+        assert np.all(match.similarities >= floor)
+        assert 0.0 <= match.clip_start_seconds <= match.clip_end_seconds <= end
+        assert 0.0 <= match.asset_start_seconds <= match.asset_end_seconds
+        assert MIN_SPEED <= match.line.speed <= MAX_SPEED
+        inside = clip_seconds[match.frames]
+        assert np.all((inside >= match.clip_start_seconds) & (inside <= match.clip_end_seconds))
+
+
+@pytest.mark.parametrize("speed", [0.5, 0.75, 1.0, 1.25, 2.0])
+def test_a_cut_is_found_at_its_place_and_speed(speed: float) -> None:
+    """A reference of one frame a second, a clip of two, begun between the reference's frames."""
+    for seed in range(5):
+        offset = 30 + np.random.default_rng(seed).uniform(0, 1)
+        curve = Trajectory(seed)
+        clip_seconds = np.arange(0, 20, 0.5)
+        clip = noisy(curve(offset + speed * clip_seconds), seed)
+        matches = program_of(curve).localize(clip_seconds, clip)
+        assert_sound(matches, clip_seconds, end=20.0, floor=FLOOR)
+        match = max(matches, key=lambda m: m.frames.size)
+        assert match.frames.size >= 0.9 * clip_seconds.size
+        assert match.asset == 0
+        assert match.line.speed == pytest.approx(speed, abs=0.02)
+        start = match.line.at(np.array([0.0]))[0]
+        end = match.line.at(np.array([20.0]))[0]
+        assert start == pytest.approx(offset, abs=0.15)
+        assert end == pytest.approx(offset + 20 * speed, abs=0.3)
+
+
+def test_a_clip_of_the_middle_starts_and_ends_where_it_does() -> None:
+    """Foreign frames before and after take no part."""
+    curve, other = Trajectory(1), Trajectory(2)
+    clip_seconds = np.arange(0, 30, 0.5)
+    clip = other(clip_seconds)
+    clip[20:40] = curve(clip_seconds[20:40] + 33.4)
+    (match,) = program_of(curve).localize(clip_seconds, clip)
+    assert match.clip_start_seconds == pytest.approx(10.0, abs=0.5)
+    assert match.clip_end_seconds == pytest.approx(20.0, abs=0.5)
+    assert match.asset_start_seconds == pytest.approx(43.4, abs=0.5)
+    assert match.asset_end_seconds == pytest.approx(53.4, abs=0.5)
+
+
+@pytest.mark.parametrize("shift", [7.0, 1000.0, 33.37])
+def test_matches_move_with_the_asset(shift: float) -> None:
+    curve = Trajectory(3)
+    program = program_of(curve)
+    clip_seconds = np.arange(0, 12, 0.5)
+    clip = noisy(curve(clip_seconds + 40.4), 3)
+    (here,) = program.localize(clip_seconds, clip)
+    (there,) = Program([program.seconds[0] + shift], program.vectors).localize(clip_seconds, clip)
+    np.testing.assert_array_equal(here.frames, there.frames)
+    assert there.clip_start_seconds == here.clip_start_seconds
+    assert there.clip_end_seconds == here.clip_end_seconds
+    assert there.asset_start_seconds == pytest.approx(here.asset_start_seconds + shift, abs=1e-6)
+    assert there.asset_end_seconds == pytest.approx(here.asset_end_seconds + shift, abs=1e-6)
+
+
+@pytest.mark.parametrize("speed", [1.0, 1.5])
+def test_the_line_moves_against_the_clip(speed: float) -> None:
+    """The same frames, later in the clip: the same asset seconds."""
+    curve = Trajectory(4)
+    clip_seconds = np.arange(0, 16, 0.5)
+    clip = noisy(curve(speed * clip_seconds + 40.4), 4)
+    (here,) = program_of(curve).localize(clip_seconds, clip)
+    (there,) = program_of(curve).localize(clip_seconds + 100.0, clip)
+    assert there.line.speed == pytest.approx(here.line.speed, abs=1e-6)
+    np.testing.assert_allclose(there.line.at(clip_seconds + 100), here.line.at(clip_seconds), atol=1e-4)
+    assert there.clip_start_seconds == pytest.approx(here.clip_start_seconds + 100)
+    assert there.clip_end_seconds == pytest.approx(here.clip_end_seconds + 100)
+
+
+def test_two_segments_of_two_assets_are_both_found() -> None:
+    curves = Trajectory(5), Trajectory(6)
+    clip_seconds = np.arange(0, 24, 0.5)
+    first = clip_seconds < 10
+    clip = np.where(first[:, None], curves[1](clip_seconds + 60.3), curves[0](clip_seconds + 20.7))
+    matches = program_of(*curves).localize(clip_seconds, noisy(clip.astype(np.float32), 5))
+    assert_sound(matches, clip_seconds, end=24.0, floor=FLOOR)
+    assert [match.asset for match in matches] == [1, 0]
+    assert matches[0].line.offset_seconds == pytest.approx(60.3, abs=0.15)
+    assert matches[1].line.offset_seconds == pytest.approx(20.7, abs=0.15)
+    assert matches[0].clip_end_seconds == pytest.approx(10.0, abs=0.5)
+    assert matches[1].clip_start_seconds == pytest.approx(10.0, abs=0.5)
+
+
+def test_a_jump_within_one_asset_makes_two_segments() -> None:
+    curve = Trajectory(7)
+    clip_seconds = np.arange(0, 20, 0.5)
+    asset_seconds = np.where(clip_seconds < 10, clip_seconds + 80.2, clip_seconds + 5.6)
+    matches = program_of(curve).localize(clip_seconds, curve(asset_seconds))
+    assert_sound(matches, clip_seconds, end=20.0, floor=FLOOR)
+    assert [round(match.line.offset_seconds, 1) for match in matches] == [80.2, 5.6]
+
+
+def test_no_more_than_so_many_segments() -> None:
+    curve = Trajectory(8)
+    pieces = MAX_SEGMENTS + 3
+    clip_seconds = np.arange(0, 6.0 * pieces, 0.5)
+    starts = 10 + 11.7 * np.random.default_rng(0).permutation(pieces)
+    asset_seconds = starts[(clip_seconds // 6).astype(int)] + clip_seconds % 6
+    matches = program_of(curve, length=160).localize(clip_seconds, curve(asset_seconds))
+    assert_sound(matches, clip_seconds, end=6.0 * pieces, floor=FLOOR)
+    assert len(matches) == MAX_SEGMENTS
+
+
+def test_a_still_picture_matches_as_a_whole_and_where_it_stands() -> None:
+    """Half a minute of one picture in the asset, ten seconds of it in the clip: all lines are as good."""
+    curve = Trajectory(9)
+    seconds = np.arange(0.0, 120.0)
+    program = Program([seconds], [curve(np.clip(seconds, None, 50) + np.clip(seconds - 80, 0, None))])
+    clip_seconds = np.arange(0, 10, 0.5)
+    matches = program.localize(clip_seconds, curve(np.full(clip_seconds.size, 50.0)))
+    assert_sound(matches, clip_seconds, end=10.0, floor=FLOOR)
+    assert sum(match.frames.size for match in matches) >= 0.9 * clip_seconds.size
+    for match in matches:
+        assert 49 - TOLERANCE_SECONDS <= match.asset_start_seconds
+        assert match.asset_end_seconds <= 81 + TOLERANCE_SECONDS
+        assert np.isfinite(match.line.offset_seconds)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_sparse_reference_places_a_clip_within_a_second(seed: int) -> None:
+    """Key frames every 4 s of a calm scene."""
+    curve = Trajectory(seed, pace=0.3)
+    clip_seconds = np.arange(0, 20, 0.5)
+    offset = 30.6 + seed
+    matches = program_of(curve, gap=4.0).localize(clip_seconds, noisy(curve(clip_seconds + offset), seed))
+    assert_sound(matches, clip_seconds, end=20.0, floor=FLOOR)
+    assert sum(match.frames.size for match in matches) >= 0.8 * clip_seconds.size
+    longest = max(matches, key=lambda match: match.frames.size)
+    for match in matches:
+        middle = (match.clip_start_seconds + match.clip_end_seconds) / 2
+        # A frame is up to half a gap from its nearest key frame, which may lie off the line.
+        allowed = 1.0 if match is longest else 2.0 + TOLERANCE_SECONDS
+        assert match.line.at(np.array([middle]))[0] == pytest.approx(middle + offset, abs=allowed)
+
+
+def test_repeated_frames_give_the_same_line() -> None:
+    """A clip at twice the frame rate, every picture shown twice: as uploads at 60 frames a second are."""
+    curve = Trajectory(10)
+    clip_seconds = np.arange(0, 12, 0.5)
+    clip = curve(clip_seconds + 40.4)
+    (once,) = program_of(curve).localize(clip_seconds, clip)
+    (twice,) = program_of(curve).localize(np.arange(0, 12, 0.25), np.repeat(clip, 2, axis=0))
+    assert twice.asset_start_seconds == pytest.approx(once.asset_start_seconds, abs=0.3)
+    assert twice.asset_end_seconds == pytest.approx(once.asset_end_seconds, abs=0.3)
+    assert twice.frames.size == 2 * once.frames.size
+
+
+def test_one_frame_matches_where_it_is() -> None:
+    curve = Trajectory(11)
+    (match,) = program_of(curve).localize(np.zeros(1), curve(np.array([57.0])), end=0.5)
+    assert match.frames.tolist() == [0]
+    assert (match.clip_start_seconds, match.clip_end_seconds) == (0.0, 0.5)
+    assert match.asset_start_seconds == pytest.approx(57.0, abs=0.5)
+    assert match.similarities[0] == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("nq", [0, 1, 5])
+def test_without_hits_there_is_no_match(nq: int) -> None:
+    program = program_of(Trajectory(12))
+    clip = Trajectory(13)(np.arange(nq) / 2)
+    hits = program.hits(clip, floor=0.99)
+    assert len(hits) == 0
+    found = localize(np.arange(nq) / 2, clip, hits, program.read_band, floor=0.99, clip_end_seconds=nq / 2)
+    assert found == []
+
+
+def test_an_asset_without_frames_there_gives_no_match() -> None:
+    """The hits are of a state of the store in which the asset is gone: nothing to align with."""
+    curve = Trajectory(14)
+    clip_seconds = np.arange(0, 6, 0.5)
+    clip = curve(clip_seconds + 20)
+    hits = program_of(curve).hits(clip)
+
+    def gone(asset: int, start: float, stop: float) -> tuple[Floats, NDArray[np.float32]]:
+        return np.zeros(0), np.zeros((0, D), np.float32)
+
+    assert localize(clip_seconds, clip, hits, gone, floor=FLOOR, clip_end_seconds=6.0) == []
+
+
+def test_negative_similarities_match_above_a_negative_floor() -> None:
+    """Nothing takes the sign of a similarity for granted."""
+    curve = Trajectory(15)
+    program = program_of(curve)
+    clip_seconds = np.arange(0, 8, 0.5)
+    clip = unit(noisy(curve(clip_seconds + 40), 15) - 1.2 * noisy(curve(clip_seconds + 40), 16))
+    matches = program.localize(clip_seconds, clip, floor=-0.9)
+    assert_sound(matches, clip_seconds, end=8.0, floor=-0.9)
+    assert matches
+
+
+def test_a_match_at_the_very_beginning_does_not_start_before_it() -> None:
+    """A clip with two seconds of its own before the asset's first frame."""
+    curve = Trajectory(16)
+    clip_seconds = np.arange(0, 12, 0.5)
+    matches = program_of(curve).localize(clip_seconds, curve(clip_seconds - 2.0))
+    assert_sound(matches, clip_seconds, end=12.0, floor=FLOOR)
+    assert matches[0].asset_start_seconds <= 0.5
+    assert matches[-1].asset_end_seconds == pytest.approx(10.0, abs=0.5)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    nq=st.integers(1, 20),
+    sizes=st.lists(st.integers(1, 25), min_size=1, max_size=3),
+    floor=st.sampled_from([-0.5, 0.0, 0.3]),
+)
+def test_whatever_the_descriptors_the_matches_are_sound_and_the_order_of_hits_is_of_no_consequence(
+    seed: int, nq: int, sizes: list[int], floor: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    program = Program(
+        [np.cumsum(rng.uniform(0.2, 5.0, n)) for n in sizes], [unit(rng.normal(size=(n, 5))) for n in sizes]
+    )
+    clip_seconds = np.arange(nq) / 2
+    clip = unit(rng.normal(size=(nq, 5)))
+    matches = program.localize(clip_seconds, clip, floor=floor, end=nq / 2)
+    assert_sound(matches, clip_seconds, end=nq / 2, floor=floor)
+    hits = program.hits(clip, floor=floor)
+    shuffled = localize(
+        clip_seconds, clip, hits.select(rng.permutation(len(hits))), program.read_band,
+        floor=floor, clip_end_seconds=nq / 2,
+    )  # fmt: skip
+    assert len(shuffled) == len(matches)
+    for ours, theirs in zip(matches, shuffled, strict=True):
+        np.testing.assert_array_equal(ours.frames, theirs.frames)
+        assert (ours.asset, ours.line.speed) == (theirs.asset, pytest.approx(theirs.line.speed))
+        assert ours.line.offset_seconds == pytest.approx(theirs.line.offset_seconds, abs=1e-6)

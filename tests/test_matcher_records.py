@@ -1,0 +1,138 @@
+"""Records refuse what cannot be, and an answer's JSON object keeps its contract."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import FrozenInstanceError, replace
+
+import numpy as np
+import pytest
+
+from matcher.records import Answer, Descriptors, Failure, Frame, Guess, Link, Segment
+
+#: The contract of `matcher query --json`: a field may be added, none renamed or dropped.
+ANSWER_KEYS = {
+    "clip_id", "path", "decision", "program_id", "confidence", "links", "candidates", "categories",
+    "model", "catalog_version", "error",
+}  # fmt: skip
+SEGMENT = Segment(0.0, 8.0, "p7-e01", 63.0, 71.0, 0.912345678)
+LINK = Link("p7", 0.98, (SEGMENT,))
+GUESS = Guess("p7", "Seven", 0.98, 0.93)
+LINKED = Answer("q1", "/v/q1.mp4", "linked", (LINK,), (GUESS,), "fp", 12)
+
+
+# ---------------------------------------------------------------- what cannot be
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((1, 4, 4, 3), np.uint8),
+    ],
+)
+def test_a_frame_of_another_shape_or_type_is_refused(image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"\(h, w, 3\) uint8"):
+        Frame(0.0, image)
+
+
+def test_a_frame_is_taken() -> None:
+    assert Frame(1.5, np.zeros((2, 3, 3), np.uint8)).t_seconds == 1.5
+
+
+def test_descriptors_count_their_frames() -> None:
+    assert len(Descriptors(np.array([0.0, 0.5]), np.eye(2, 4, dtype=np.float32), 1.0, 3)) == 2
+    assert len(Descriptors(np.zeros(0), np.zeros((0, 4), np.float32), 0.0, 0)) == 0
+
+
+@pytest.mark.parametrize(
+    ("times", "vectors"),
+    [([0.0], np.zeros((2, 4))), ([0.0, 1.0], np.zeros(2)), ([], np.zeros((1, 4))), ([[0.0]], np.zeros((1, 4)))],
+)
+def test_times_that_do_not_fit_the_vectors_are_refused(times: list[float], vectors: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        Descriptors(np.array(times), vectors.astype(np.float32), 1.0, 1)
+
+
+@pytest.mark.parametrize("times", [[0.0, 0.0], [1.0, 0.5], [0.0, float("nan")], [0.0, 1.0, 1.0]])
+def test_times_that_do_not_rise_are_refused(times: list[float]) -> None:
+    with pytest.raises(ValueError, match="strictly increasing"):
+        Descriptors(np.array(times), np.zeros((len(times), 2), np.float32), 1.0, 1)
+
+
+def test_a_segment_that_ends_before_it_starts_is_refused() -> None:
+    with pytest.raises(ValueError, match="before it starts"):
+        replace(SEGMENT, clip_end_seconds=-0.1)
+    assert replace(SEGMENT, clip_end_seconds=0.0).clip_end_seconds == 0.0
+
+
+def test_records_do_not_change() -> None:
+    with pytest.raises(FrozenInstanceError):
+        LINKED.decision = "none"  # type: ignore[misc]
+
+
+# ---------------------------------------------------------------- an answer
+
+
+def test_a_linked_clips_object_is_that_of_the_contract() -> None:
+    got = LINKED.to_json()
+    assert set(got) >= ANSWER_KEYS
+    assert {key: got[key] for key in ANSWER_KEYS} == {
+        "clip_id": "q1",
+        "path": "/v/q1.mp4",
+        "decision": "linked",
+        "program_id": "p7",
+        "confidence": 0.98,
+        "links": [
+            {
+                "program_id": "p7",
+                "confidence": 0.98,
+                "segments": [
+                    {
+                        "clip_start_seconds": 0.0, "clip_end_seconds": 8.0, "asset_id": "p7-e01",
+                        "asset_start_seconds": 63.0, "asset_end_seconds": 71.0, "similarity": 0.912346,
+                    }
+                ],
+            }
+        ],
+        "candidates": [{"program_id": "p7", "title": "Seven", "confidence": 0.98, "score": 0.93}],
+        "categories": None,
+        "model": "fp",
+        "catalog_version": 12,
+        "error": None,
+    }  # fmt: skip
+    assert json.loads(json.dumps(got)) == got
+
+
+def test_links_hold_only_what_is_accepted() -> None:
+    """A clip up for review names no program; what to look at stands apart."""
+    got = replace(LINKED, decision="review").to_json()
+    assert (got["program_id"], got["links"]) == (None, [])
+    assert [link["program_id"] for link in got["review"]] == ["p7"]
+    assert LINKED.to_json()["review"] == []
+
+
+def test_a_montage_names_its_best_program_and_holds_all() -> None:
+    second = Link("p9", 0.93, ())
+    got = replace(LINKED, links=(LINK, second)).to_json()
+    assert got["program_id"] == "p7"
+    assert [link["program_id"] for link in got["links"]] == ["p7", "p9"]
+
+
+@pytest.mark.parametrize(
+    ("links", "candidates", "confidence"), [((), (GUESS,), 0.98), ((), (), 0.0), ((LINK,), (), 0.98)]
+)
+def test_confidence_is_that_of_the_best_link_else_of_the_best_guess(
+    links: tuple[Link, ...], candidates: tuple[Guess, ...], confidence: float
+) -> None:
+    decision = "linked" if links else "none"
+    assert replace(LINKED, decision=decision, links=links, candidates=candidates).confidence == confidence
+
+
+def test_a_file_that_could_not_be_read_says_why() -> None:
+    got = Answer("q", "x", "none", (), (), "fp", 1, Failure("video", "no frame")).to_json()
+    assert got["error"] == {"kind": "video", "message": "no frame"}
+    assert (got["decision"], got["program_id"], got["confidence"]) == ("none", None, 0.0)
+    assert (got["links"], got["candidates"]) == ([], [])
