@@ -47,6 +47,7 @@ class SheetRow:
         confidence: In [0, 1].
         decision: "linked", "review" or "none".
         is_right: Whether the answer agrees with the truth; None where the truth is not known.
+        verdict: What the card says of that; "" for a plain right or wrong.
     """
 
     clip_image: NDArray[np.uint8]
@@ -60,6 +61,7 @@ class SheetRow:
     confidence: float
     decision: str
     is_right: bool | None
+    verdict: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.confidence <= 1:
@@ -103,10 +105,12 @@ def _thumb(image: NDArray[np.uint8] | None, width: int, message: str = "") -> Im
 
 def _mark(row: SheetRow) -> tuple[str, Colour]:
     if row.is_right is None:
-        return "unchecked", _SOFT
-    if not row.is_right:
-        return "wrong", _BAD
-    return ("right, for review", _UNSURE) if row.decision == "review" else ("right", _GOOD)
+        word, tone = "unchecked", _SOFT
+    elif not row.is_right:
+        word, tone = "wrong", _BAD
+    else:
+        word, tone = ("right, for review", _UNSURE) if row.decision == "review" else ("right", _GOOD)
+    return row.verdict or word, tone
 
 
 def _card(row: SheetRow, thumb: int) -> Image.Image:

@@ -71,7 +71,6 @@ VERDICT_MEANS: dict[Verdict, str] = {
 _TABLE_COLUMNS = (
     "clip", "edit", "truth", "decision", "program", "confidence", "start error", "verdict"
 )  # fmt: skip
-_SUMMED = ("right", "partly", "wrong program", "review", "missed", "unknown linked", "rightly none")
 
 PLAIN, MIXED, MONTAGE, UNKNOWN = "plain cut", "several edits", "montage", "not in the catalogue"
 #: Changes when films or clips of the same plan would come out otherwise.
@@ -402,7 +401,7 @@ def _prepare(keep: Path, plan: DemoPlan, model: str) -> None:
     keep.mkdir(parents=True, exist_ok=True)
     stamp = {"format": _FORMAT, "plan": asdict(plan), "model": model}
     there = _read_json(keep / _STAMP)
-    if there is None and any(keep.iterdir()):
+    if there is None and any(not path.name.startswith(f".{_STAMP}") for path in keep.iterdir()):
         raise InputError(f"{keep} is not empty and holds no demo; choose another folder with --keep")
     if there is not None and (there.get("plan"), there.get("format")) != (stamp["plan"], _FORMAT):
         say(f"{keep} holds another demo, which is made anew")
@@ -711,7 +710,7 @@ def _show(outcomes: Sequence[Outcome]) -> None:
     by_kind: dict[str, Counter[str]] = {}
     for outcome in outcomes:
         by_kind.setdefault(outcome.kind, Counter())[outcome.verdict] += 1
-    present = [name for name in _SUMMED if any(counts[name] for counts in by_kind.values())]
+    present = [name for name in VERDICT_MEANS if any(counts[name] for counts in by_kind.values())]
     print_table(
         "By edit",
         ("edit", "clips", *present),
@@ -733,9 +732,6 @@ def _show(outcomes: Sequence[Outcome]) -> None:
 
 def _clip_row(outcome: Outcome) -> tuple[str, ...]:
     answer = outcome.answer
-    edit = ", ".join(outcome.truth.edits) or outcome.kind
-    if outcome.kind == UNKNOWN and outcome.truth.edits:
-        edit = f"{UNKNOWN}, {edit}"
     truth = "\n".join(
         f"{s.asset_id} {clock(s.asset_start_seconds)}" if s.program_id in outcome.programs else "none"
         for s in outcome.truth.segments
@@ -745,7 +741,13 @@ def _clip_row(outcome: Outcome) -> tuple[str, ...]:
     )
     sure = "\n".join(f"{link.confidence:.3f}" for link in answer.links) or f"{answer.confidence:.3f}"
     decision = "failed" if answer.error is not None else answer.decision
-    return outcome.answer.clip_id, edit, truth, decision, found, sure, _error_words(outcome), _mark(outcome)
+    edits = _edit_words(outcome, outcome.truth.edits)
+    return answer.clip_id, edits, truth, decision, found, sure, _error_words(outcome), _mark(outcome)
+
+
+def _edit_words(outcome: Outcome, edits: Iterable[str]) -> str:
+    """What was done, and that the clip is of no program in the catalogue where it is not."""
+    return ", ".join([UNKNOWN, *edits] if outcome.kind == UNKNOWN else edits) or outcome.kind
 
 
 def _error_words(outcome: Outcome) -> str:
@@ -802,9 +804,9 @@ def _draw(keep: Path, plan: DemoPlan, outcomes: Sequence[Outcome]) -> Path:
 
 
 def sheet_choice(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Which clips the sheet shows: the faults first, then some unknown ones, then right ones of every edit."""
+    """Which clips the sheet shows: the faults first, then right ones of every edit, then unknown ones."""
     readable = [outcome for outcome in outcomes if outcome.verdict != "failed"]
-    ranked = sorted(readable, key=lambda outcome: VERDICTS.index(outcome.verdict))
+    ranked = sorted(readable, key=lambda outcome: (VERDICTS.index(outcome.verdict), _names_right(outcome)))
     faults = [o for o in ranked if o.verdict not in ("right", "rightly none")][:_SHEET_FAULTS]
     unknown = [o for o in ranked if o.verdict == "rightly none"][:_SHEET_UNKNOWN]
     seen: Counter[str] = Counter()
@@ -833,7 +835,7 @@ def _sheet_row(keep: Path, outcome: Outcome, titles: dict[str, str], paths: dict
         if said is None or asset_seconds is None
         else frame_at(paths[said.asset_id], asset_seconds),
         clip_id=answer.clip_id,
-        edit=", ".join(edit_class(name) for name in outcome.truth.edits) or outcome.kind,
+        edit=_edit_words(outcome, map(edit_class, outcome.truth.edits)),
         program_title="" if best is None else titles[best.program_id],
         clip_seconds=clip_seconds,
         asset_id="" if said is None else said.asset_id,
@@ -841,6 +843,7 @@ def _sheet_row(keep: Path, outcome: Outcome, titles: dict[str, str], paths: dict
         confidence=answer.confidence,
         decision=answer.decision,
         is_right=_names_right(outcome) if outcome.verdict == "review" else is_right,
+        verdict=_mark(outcome),
     )
 
 

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from matcher.errors import InputError, MatcherError
+from matcher.errors import InputError, MatcherError, MissingDependencyError
 
 if TYPE_CHECKING:
+    from eval.bench import BenchTable
     from index.catalog import Catalog
     from matcher.config import Settings
     from matcher.encoders.base import FrameEncoder
-    from matcher.linking import Linker
     from matcher.records import Answer
 
 PARTLY_DONE = 4
+INTERRUPTED = 130
+
+# Typer carries click under a name that changes; this is its class of errors in the words.
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="matcher",
@@ -32,7 +40,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 index_app = typer.Typer(help="Look after the search cache.", no_args_is_help=True, rich_markup_mode=None)
-bench_app = typer.Typer(help="Measure speed, as ratios taken in one run.", no_args_is_help=True, rich_markup_mode=None)
+bench_app = typer.Typer(
+    help="Measure speed, as ratios taken in one run.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(index_app, name="index")
 app.add_typer(bench_app, name="bench")
 
@@ -47,33 +57,93 @@ Encoder = Annotated[
 ]
 DeviceWord = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
 SamplingWord = Annotated[str | None, typer.Option("--sampling", help="fps=RATE or keyframes[=SECONDS].")]
+# Typer would refuse the whole batch for one file that may not be read.
+Clips = Annotated[list[Path] | None, typer.Argument(help="Clips.", readable=False)]
 Manifest = Annotated[Path | None, typer.Option("--manifest", help="CSV file; paths relative to its folder.")]
 Top = Annotated[int, typer.Option("--top", min=1, help="Best guesses to name.")]
 Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for another writer.")]
 DEFAULT_STORE = Path("matcher-store")
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the command line; every error becomes one line and an exit code."""
+def main(words: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line; every error becomes one line and an exit code.
+
+    With ``MATCHER_DEBUG=1`` an error's traceback comes before its line, and nothing that libraries
+    have to say is held back.
+
+    Raises:
+        SystemExit: Always.
+    """
+    debug = os.environ.get("MATCHER_DEBUG", "") not in ("", "0")
+    _set_up_logs(debug)
     try:
-        app(args=None if words is None else list(words))
-    except MatcherError as error:
-        _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted; what was finished is kept, and the same command goes on from there", 130)
-    except BrokenPipeError:
-        # The reader of stdout has gone (`| head`): stop without a word, and without a second error at exit.
-        sys.stdout = None  # type: ignore[assignment]
-        raise SystemExit(0) from None
-    except OSError as error:
-        _fail(f"{error.filename or 'input/output'}: {error.strerror or error}", 2 if error.filename else 1)
+        code = app(args=words, prog_name="matcher", standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted; what was finished is kept, and the same command goes on from there", INTERRUPTED)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        _fail(*_line_and_code(error))
+    raise SystemExit(code or 0)
 
 
-def _fail(message: str, code: int) -> None:
+def _line_and_code(error: Exception) -> tuple[str, int]:
+    """What is said of an error, and the exit code that it makes."""
+    if isinstance(error, MatcherError):
+        return str(error), error.exit_code
+    if isinstance(error, _USAGE_ERROR):
+        return _usage_line(error), InputError.exit_code
+    if isinstance(error, ModuleNotFoundError):
+        what = f"{error}; install it with: pip install 'program-matcher[cpu]'"
+        return what, MissingDependencyError.exit_code
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror or error}", InputError.exit_code
+    kind = "input/output" if isinstance(error, OSError) else f"unexpected {type(error).__name__}"
+    return f"{kind}: {str(error)[:500]} (MATCHER_DEBUG=1 shows where)", MatcherError.exit_code
+
+
+def _usage_line(error: Any) -> str:
+    """Typer's error in the words of a command line; the help itself where no verb was given."""
+    message = str(error.format_message())
+    if "\n" in message:
+        sys.stderr.write(message + "\n")
+        raise SystemExit(InputError.exit_code)
+    verb = error.ctx.command_path if error.ctx else "matcher"
+    return f"{message.rstrip('.')}; see: {verb} --help"
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    _remark(f"matcher: {message}")
+    raise SystemExit(code)
+
+
+def _remark(message: str) -> None:
+    """One line to what stderr is at this moment."""
     from matcher.inputs import one_line
 
-    print(f"matcher: {one_line(message)}", file=sys.stderr)
-    raise SystemExit(code)
+    sys.stderr.write(one_line(message) + "\n")
+    sys.stderr.flush()
+
+
+class _LinesToStderr(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        """Each record as one line."""
+        _remark(record.getMessage())
+
+
+def _set_up_logs(debug: bool) -> None:
+    """Our own remarks go to stderr; what libraries log or warn of goes nowhere, unless ``debug``."""
+    ours = [logging.getLogger(name) for name in ("matcher", "index", "eval")]
+    if any(isinstance(handler, _LinesToStderr) for handler in ours[0].handlers):
+        return
+    for log in ours:
+        log.addHandler(_LinesToStderr())
+        log.setLevel(logging.INFO)
+    if not debug:
+        logging.getLogger().addHandler(logging.NullHandler())
+        logging.captureWarnings(True)
 
 
 @app.command(
@@ -82,7 +152,7 @@ def _fail(message: str, code: int) -> None:
 )
 def add(
     program_id: Annotated[str | None, typer.Argument(help="Id of the program.")] = None,
-    videos: Annotated[list[Path] | None, typer.Argument(help="Its files, in order.")] = None,
+    videos: Annotated[list[Path] | None, typer.Argument(help="Its files, in order.", readable=False)] = None,
     manifest: Manifest = None,
     title: Annotated[str, typer.Option(help="What the program is called.")] = "",
     alias: Annotated[list[str] | None, typer.Option(help="Another title; may be repeated.")] = None,
@@ -107,6 +177,8 @@ def add(
     if manifest is not None:
         if program_id is not None:
             raise InputError("give either PROGRAM_ID VIDEO... or --manifest, not both")
+        if title or alias or category:
+            raise InputError("titles, aliases and categories of a manifest stand in its own columns")
         jobs, refused = read_program_manifest(manifest)
     elif program_id is None or not videos:
         raise InputError("nothing to add: give PROGRAM_ID VIDEO... or --manifest FILE")
@@ -181,9 +253,11 @@ def remove(
     _exit_by(done=len(gone), failed=len(unknown))
 
 
-@app.command(epilog="Examples:  matcher query clip.mp4  |  matcher query --manifest clips.csv --json > answers.jsonl")
+@app.command(
+    epilog="Examples:  matcher query clip.mp4  |  matcher query --manifest clips.csv --json > answers.jsonl"
+)
 def query(
-    clips: Annotated[list[Path] | None, typer.Argument(help="Clips.")] = None,
+    clips: Clips = None,
     manifest: Manifest = None,
     title: Annotated[str, typer.Option(help="Title of the upload.")] = "",
     top: Top = 5,
@@ -201,7 +275,7 @@ def query(
 
 @app.command(epilog="Example:  matcher link --manifest clips.csv")
 def link(
-    clips: Annotated[list[Path] | None, typer.Argument(help="Clips.")] = None,
+    clips: Clips = None,
     manifest: Manifest = None,
     title: Annotated[str, typer.Option(help="Title of the upload.")] = "",
     top: Top = 5,
@@ -234,36 +308,34 @@ def _answer(
     wait: float | None,
 ) -> None:
     """Query, or with ``wait`` link, and print."""
-    from matcher.inputs import clip_jobs, read_clip_manifest
-    from matcher.linking import failed
+    from matcher.inputs import clip_jobs, read_clip_rows
+    from matcher.linking import Linker
     from matcher.pipeline import keep, query_clips
-    from matcher.records import Failure
     from matcher.show import progress_bar, summary
-    from matcher.store import translated
+    from matcher.store import open_live, translated
 
     if (manifest is None) == (not clips):
         raise InputError("give either CLIP... or --manifest FILE")
-    jobs, refused = (clip_jobs(clips or [], title=title), []) if manifest is None else read_clip_manifest(manifest)
+    if manifest is not None and title:
+        raise InputError("titles of a manifest stand in its column title")
+    jobs = clip_jobs(clips or [], title=title) if manifest is None else read_clip_rows(manifest)
     started = time.monotonic()
-    model, catalog, linker = _open(store, settings)
+    model, catalog = _open(store, settings)
     printer = _AnswerPrinter(as_json)
-    with translated(), progress_bar("linking", len(jobs)) as bar:
-        for row in refused:
-            failure = Failure("input", row.message)
-            printer(failed(row.name, "", failure, model=model.info.fingerprint, catalog_version=linker.version))
-        kept = None if wait is None else catalog
-        answers = query_clips(
-            linker, jobs, model, settings, top=top, kept=kept, on_frames=bar.frames
-        )
-        if wait is None:
-            for answer, _ in answers:
-                printer(answer)
-                bar.step(answer.clip_id)
-        else:
-            with catalog.writing(wait_seconds=wait) as writer:
-                for answer in keep(writer, answers):
-                    printer(answer)
-                    bar.step(answer.clip_id)
+    with translated(), contextlib.ExitStack() as stack:
+        # The lock comes first: what another writer does while this one waits must be seen.
+        writer = None if wait is None else stack.enter_context(catalog.writing(wait_seconds=wait))
+        linker = Linker(open_live(catalog, settings.index), settings)
+        bar = stack.enter_context(progress_bar("linking", len(jobs)))
+        pairs = query_clips(
+            linker, jobs, model, settings, top=top, on_frames=bar.frames,
+            kept=None if writer is None else catalog,
+        )  # fmt: skip
+        answers = (answer for answer, _ in pairs) if writer is None else keep(writer, pairs)
+        # Closed before the lock is let go, so that an interrupted run keeps what it has.
+        for answer in stack.enter_context(contextlib.closing(answers)):
+            printer(answer)
+            bar.step(answer.clip_id)
     printer.close()
     summary(printer.counts, time.monotonic() - started)
     bad = printer.counts["failed"]
@@ -331,7 +403,7 @@ def relink(
     summary(changes.counts(), time.monotonic() - started)
 
 
-@app.command()
+@app.command(epilog="Example:  matcher programs --json | head -3")
 def programs(store: Store = DEFAULT_STORE, json: Json = False) -> None:
     """List the programs of the catalogue."""
     from matcher.listing import program_objects
@@ -344,7 +416,7 @@ def programs(store: Store = DEFAULT_STORE, json: Json = False) -> None:
     )  # fmt: skip
 
 
-@app.command()
+@app.command(epilog="Example:  matcher clips --json > clips.jsonl")
 def clips(store: Store = DEFAULT_STORE, json: Json = False) -> None:
     """List the kept clips."""
     from matcher.listing import clip_objects
@@ -357,7 +429,7 @@ def clips(store: Store = DEFAULT_STORE, json: Json = False) -> None:
     )  # fmt: skip
 
 
-@app.command()
+@app.command(epilog="Examples:  matcher links --decision review  |  matcher links --program lost-city --json")
 def links(
     program: Annotated[str | None, typer.Option(help="Only links to this program.")] = None,
     decision: Annotated[str | None, typer.Option(help="Only linked, review or none.")] = None,
@@ -372,9 +444,13 @@ def links(
     _list(
         store, json, lambda c: link_objects(c, program=program, decision=decision),
         ("clip", "decision", "program", "confidence", "segments"),
-        lambda o: (o["clip_id"], o["decision"], o["program_id"] or "", f"{o['confidence']:.3f}",
-                   str(len(o["segments"]))),
+        lambda o: (o["clip_id"], o["decision"] or "", o["program_id"] or _to_review(o),
+                   f"{o['confidence']:.3f}", str(len(o["segments"]))),
     )  # fmt: skip
+
+
+def _to_review(link: dict[str, Any]) -> str:
+    return ", ".join(f"{part['program_id']}?" for part in link["review"])
 
 
 def _list(
@@ -396,7 +472,7 @@ def _list(
             print_table("", columns, [row(value) for value in found])
 
 
-@app.command()
+@app.command(epilog="Example:  matcher status --store S --json")
 def status(store: Store = DEFAULT_STORE, config: Config = None, json: Json = False) -> None:
     """Say what the store holds."""
     from matcher.listing import status_object
@@ -412,9 +488,11 @@ def status(store: Store = DEFAULT_STORE, config: Config = None, json: Json = Fal
         print_table("", ("what", "value"), [(key, str(part)) for key, part in value.items()])
 
 
-@app.command()
+@app.command(epilog="Example:  matcher doctor --store S")
 def doctor(
-    store: Annotated[Path | None, typer.Option("--store", envvar="MATCHER_STORE", help="Also check this store.")] = None,
+    store: Annotated[
+        Path | None, typer.Option("--store", envvar="MATCHER_STORE", help="Also check this store.")
+    ] = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -428,7 +506,9 @@ def doctor(
     if json:
         print_json({"ok": all(c.ok for c in checks), "checks": [dict(vars(c)) for c in checks]})
     else:
-        print_table("", ("check", "", "finding"), [(c.name, "ok" if c.ok else "FAULT", c.finding) for c in checks])
+        print_table(
+            "", ("check", "", "finding"), [(c.name, "ok" if c.ok else "FAULT", c.finding) for c in checks]
+        )
     worst = max((c.exit_code for c in checks if not c.ok), default=0)
     if worst:
         raise typer.Exit(worst)
@@ -436,7 +516,9 @@ def doctor(
 
 @app.command(epilog="Example:  matcher demo --keep my-demo")
 def demo(
-    keep: Annotated[Path, typer.Option("--keep", help="Folder for everything that it makes.")] = Path("matcher-demo"),
+    keep: Annotated[Path, typer.Option("--keep", help="Folder for everything that it makes.")] = Path(
+        "matcher-demo"
+    ),
     programs: Annotated[int, typer.Option(min=12, help="Generated programs.")] = 12,
     seed: Annotated[int, typer.Option(help="Other films, other clips.")] = 1,
     json: Json = False,
@@ -447,7 +529,7 @@ def demo(
     run_demo(keep, n_programs=programs, seed=seed, as_json=json)
 
 
-@index_app.command("verify")
+@index_app.command("verify", epilog="Example:  matcher index verify --store S && echo whole")
 def index_verify(store: Store = DEFAULT_STORE, config: Config = None, json: Json = False) -> None:
     """Compare the search cache with the tables, by value; exit 0 only if they are equal."""
     from matcher.show import print_json, say
@@ -465,7 +547,7 @@ def index_verify(store: Store = DEFAULT_STORE, config: Config = None, json: Json
         raise typer.Exit(2)
 
 
-@index_app.command("rebuild")
+@index_app.command("rebuild", epilog="Example:  matcher index rebuild --store S")
 def index_rebuild(store: Store = DEFAULT_STORE, config: Config = None, wait: Wait = 0.0) -> None:
     """Make the search cache anew from the tables."""
     from matcher.show import say
@@ -478,7 +560,7 @@ def index_rebuild(store: Store = DEFAULT_STORE, config: Config = None, wait: Wai
     say(f"rebuilt: {live.ntotal} frames, {live.kind}")
 
 
-@index_app.command("compact")
+@index_app.command("compact", epilog="Example:  matcher index compact --store S --wait 600")
 def index_compact(store: Store = DEFAULT_STORE, config: Config = None, wait: Wait = 0.0) -> None:
     """Merge small files of the tables, drop old versions, and write the cache anew."""
     from matcher.show import say
@@ -506,7 +588,9 @@ def bench_ingest(
     from matcher.decode import Sampling
 
     settings = _settings(config, encoder=encoder, device=device, programs=sampling)
-    table = measure(videos, _load_encoder(settings), Sampling.parse(settings.sampling.programs), repeats=repeat)
+    table = measure(
+        videos, _load_encoder(settings), Sampling.parse(settings.sampling.programs), repeats=repeat
+    )
     _print_bench(table, json)
 
 
@@ -524,9 +608,12 @@ def bench_query(
     """A whole query against decoding the same clips alone, start-up aside."""
     from eval.bench import bench_query as measure
     from matcher.decode import Sampling
+    from matcher.linking import Linker
+    from matcher.store import open_live
 
     settings = _settings(config, encoder=encoder, device=device, clips=sampling)
-    model, _, linker = _open(store, settings)
+    model, catalog = _open(store, settings)
+    linker = Linker(open_live(catalog, settings.index), settings)
     table = measure(
         clips, model, Sampling.parse(settings.sampling.clips),
         lambda path, found: linker.link(path.stem, str(path), found, model=model.info.fingerprint, top=5),
@@ -535,13 +622,24 @@ def bench_query(
     _print_bench(table, json)
 
 
-def _print_bench(table: Any, as_json: bool) -> None:
+def _print_bench(table: BenchTable, as_json: bool) -> None:
     from matcher.show import print_json, print_table
 
+    value = table.to_json()
     if as_json:
-        print_json(table.to_json())
-    else:
-        print_table(table.title, table.columns, table.cells())
+        print_json(value)
+        return
+    low, high = value["ratio_range"]
+    goal = f"{'at least' if value['bench'] == 'ingest' else 'at most'} {value['goal']}"
+    print_table(
+        f"{value['bench']}, {value['sampling']}: {value['ratio']:.2f} ({low:.2f} to {high:.2f}), wanted {goal}",
+        ("step", "frames", "seconds", "frames/s", "ratio"),
+        [
+            (row["name"], str(row["frames"]), f"{row['seconds']:.3f}", f"{row['frames_per_second']:.1f}",
+             f"{row['ratio']:.2f}")
+            for row in value["rows"]
+        ],
+    )  # fmt: skip
 
 
 def _settings(path: Path | None, **words: str | None) -> Settings:
@@ -567,22 +665,18 @@ def _load_encoder(settings: Settings) -> FrameEncoder:
     from matcher.encoders.registry import load_encoder
 
     chosen = settings.encoder
-    return load_encoder(
-        chosen.spec, device=chosen.device, precision=chosen.precision, threads=chosen.threads
-    )
+    return load_encoder(chosen.spec, device=chosen.device, precision=chosen.precision, threads=chosen.threads)
 
 
-def _open(store: Path, settings: Settings) -> tuple[FrameEncoder, Catalog, Linker]:
-    """Encoder, catalog and linker of a store that is there."""
+def _open(store: Path, settings: Settings) -> tuple[FrameEncoder, Catalog]:
+    """Encoder and catalog of a store that is there; what is quickly known to be wrong is said first."""
     from matcher.decode import Sampling
-    from matcher.linking import Linker
-    from matcher.store import open_catalog, open_live
+    from matcher.store import open_catalog
 
     Sampling.parse(settings.sampling.clips)
-    catalog = open_catalog(store)
+    open_catalog(store)
     encoder = _load_encoder(settings)
-    catalog = open_catalog(store, encoder.info)
-    return encoder, catalog, Linker(open_live(catalog, settings.index), settings)
+    return encoder, open_catalog(store, encoder.info)
 
 
 def _exit_by(*, done: int, failed: int) -> None:

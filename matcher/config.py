@@ -67,7 +67,7 @@ class VotingSettings(_Section):
 class DecisionSettings(_Section):
     """Confidence at which a link is made, and at which a person is asked."""
 
-    link: float = Field(0.9, gt=0, le=1)
+    link: float = Field(0.95, gt=0, le=1)
     review: float = Field(0.5, gt=0, le=1)
 
 

@@ -45,7 +45,9 @@ def _attempt(name: str, look: Callable[[], str]) -> Check:
 
 
 def _python() -> Check:
-    return Check("python", True, f"{platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores")
+    return Check(
+        "python", True, f"{platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores"
+    )
 
 
 def _packages() -> Check:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -52,10 +53,11 @@ class ClipJob:
 
 @dataclass(frozen=True)
 class Refused:
-    """A row or word that cannot be used: what it was called, and why."""
+    """A row or word that cannot be used: what it was called, why, and the path that it gave."""
 
     name: str
     message: str
+    path: str = ""
 
 
 def one_line(text: str) -> str:
@@ -72,8 +74,12 @@ def program_job(
         InputError: An id or category is malformed, or a file comes twice.
     """
     check_id("program id", program_id)
+    for name, text in [("title", title), *(("alias", alias) for alias in aliases)]:
+        check_unicode(name, text)
     for category in categories:
         check_category(category)
+    for path in paths:
+        check_unicode("file name", str(path))
     if len(set(paths)) < len(paths):
         raise InputError(f"program {one_line(program_id)}: one file is named twice")
     names = _distinct(path.stem for path in paths)
@@ -81,10 +87,27 @@ def program_job(
     return ProgramJob(program_id, assets, title, tuple(aliases), tuple(categories))
 
 
-def clip_jobs(paths: Sequence[Path], *, title: str) -> list[ClipJob]:
-    """Clips named by their file's stem, or by the whole path where two share a stem."""
+def clip_jobs(paths: Sequence[Path], *, title: str) -> list[ClipJob | Refused]:
+    """Clips named by their file's stem, or by the whole path where two share a stem; in order.
+
+    Raises:
+        InputError: The title is no valid Unicode.
+    """
+    check_unicode("title", title)
     stems = Counter(path.stem for path in paths)
-    return [ClipJob(path.stem if stems[path.stem] == 1 else str(path), path, title) for path in paths]
+    jobs: dict[str, ClipJob] = {}
+    found: list[ClipJob | Refused] = []
+    for path in paths:
+        clip_id = path.stem if stems[path.stem] == 1 else str(path)
+        try:
+            check_unicode("file name", str(path))
+            if clip_id in jobs:
+                raise InputError(f"clip {one_line(clip_id)} is named a second time")
+            jobs[clip_id] = ClipJob(clip_id, path, title)
+            found.append(jobs[clip_id])
+        except InputError as error:
+            found.append(Refused(clip_id, str(error), str(path)))
+    return found
 
 
 def read_program_manifest(manifest: Path) -> tuple[list[ProgramJob], list[Refused]]:
@@ -96,37 +119,46 @@ def read_program_manifest(manifest: Path) -> tuple[list[ProgramJob], list[Refuse
         InputError: The file cannot be read or lacks a column.
     """
     jobs: dict[str, ProgramJob] = {}
-    refused: dict[str, str] = {}
+    refused: dict[str | int, Refused] = {}  # by id, or by row where there is none
     for row, values in _rows(manifest, PROGRAM_COLUMNS, required=2):
-        name = values["program_id"]
+        name = values.cells["program_id"]
         try:
             job = _program_row(manifest, row, values)
             before = jobs.get(name)
             jobs[name] = job if before is None else _merged(before, job)
         except InputError as error:
-            refused.setdefault(name or f"row {row}", f"{one_line(str(manifest))} row {row}: {error}")
+            refused.setdefault(name or row, _refused_row(manifest, row, name, values, error))
     good = [job for name, job in jobs.items() if name not in refused]
-    return good, [Refused(name, message) for name, message in refused.items()]
+    return good, list(refused.values())
 
 
-def read_clip_manifest(manifest: Path) -> tuple[list[ClipJob], list[Refused]]:
-    """Clips in order, and the rows that cannot be used; of rows with one id the first counts.
+def read_clip_rows(manifest: Path) -> list[ClipJob | Refused]:
+    """Every row in order, as a clip or with why it is none; of rows with one id the first counts.
 
     Raises:
         InputError: The file cannot be read or lacks a column.
     """
-    jobs: dict[str, ClipJob] = {}
-    refused = []
+    seen: set[str] = set()
+    found: list[ClipJob | Refused] = []
     for row, values in _rows(manifest, CLIP_COLUMNS, required=2):
-        clip_id = values["clip_id"]
+        clip_id = values.cells["clip_id"]
         try:
             check_id("clip_id", clip_id)
-            if clip_id in jobs:
+            if clip_id in seen:
                 raise InputError(f"clip_id {one_line(clip_id)} comes a second time; ids must differ")
-            jobs[clip_id] = ClipJob(clip_id, _path(manifest, values["path"]), values["title"])
+            path = _path(manifest, values)
+            seen.add(clip_id)
+            found.append(ClipJob(clip_id, path, values.cells["title"]))
         except InputError as error:
-            refused.append(Refused(clip_id or f"row {row}", f"{one_line(str(manifest))} row {row}: {error}"))
-    return list(jobs.values()), refused
+            found.append(_refused_row(manifest, row, clip_id, values, error))
+    return found
+
+
+def read_clip_manifest(manifest: Path) -> tuple[list[ClipJob], list[Refused]]:
+    """:func:`read_clip_rows`, the clips apart from the rest."""
+    rows = read_clip_rows(manifest)
+    clips = [row for row in rows if isinstance(row, ClipJob)]
+    return clips, [row for row in rows if isinstance(row, Refused)]
 
 
 def fingerprint_files(paths: Iterable[Path], *extra: str) -> str:
@@ -160,75 +192,121 @@ def check_id(name: str, value: str) -> None:
         raise InputError(f"{name} is empty")
     if "\0" in value:
         raise InputError(f"{name} {one_line(value)} holds a NUL character")
-    _check_unicode(name, value)
+    check_unicode(name, value)
 
 
 def check_category(category: str) -> None:
     """Raise InputError unless ``category`` is one to three names with slashes between."""
+    check_unicode("category", category)
     parts = category.split("/")
     if len(parts) > TIERS or not all(part.strip() for part in parts):
         raise InputError(f"category {one_line(category)!r} is not of the form tier1/tier2/tier3")
 
 
-def _check_unicode(name: str, value: str) -> None:
+def check_unicode(name: str, value: str) -> None:
+    """Raise InputError for what came from the system as bytes that are not UTF-8: no table holds it."""
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise InputError(f"{name} {ascii(value)} is no valid Unicode; rename the file") from None
+        remedy = "rename the file" if name == "file name" else "write it in UTF-8"
+        raise InputError(f"{name} {value!a} is no valid Unicode; {remedy}") from None
 
 
-def _rows(manifest: Path, columns: Sequence[str], *, required: int) -> Iterable[tuple[int, dict[str, str]]]:
+@dataclass(frozen=True)
+class _Row:
+    """One row: its cells without the spaces around them by column, and the path with them."""
+
+    cells: dict[str, str]
+    raw_path: str
+    surplus: int
+
+    def check(self) -> None:
+        """Raise InputError where cells have no column: a comma in a title would shift the rest unseen."""
+        if self.surplus:
+            raise InputError(
+                f"{self.surplus} more cells than the header has columns; put quotes around text with commas"
+            )
+
+
+def _rows(manifest: Path, columns: Sequence[str], *, required: int) -> list[tuple[int, _Row]]:
+    """The rows that are not empty, numbered as a spreadsheet does: the header is row 1."""
     try:
         with manifest.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header = [name.strip() for name in reader.fieldnames or ()]
-            missing = [name for name in columns[:required] if name not in header]
-            if missing:
-                raise InputError(
-                    f"manifest {one_line(str(manifest))} has no column {', '.join(missing)};"
-                    f" its header must name {','.join(columns)} (the first {required} at least)"
-                )
-            reader.fieldnames = header
-            rows = [
-                (line, {name: (values.get(name) or "").strip() for name in columns})
-                for line, values in enumerate(reader, start=2)
-            ]
+            lines = list(csv.reader(file))
     except OSError as error:
         raise InputError(f"cannot read manifest {one_line(str(manifest))}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"manifest {one_line(str(manifest))} is not a CSV file in UTF-8: {error}") from error
+    header = [name.strip() for name in lines[0]] if lines else []
+    missing = [name for name in columns[:required] if name not in header]
+    if missing:
+        raise InputError(
+            f"manifest {one_line(str(manifest))} has no column {', '.join(missing)};"
+            f" its header must name {','.join(columns)} (the first {required} at least)"
+        )
+    rows = [
+        (number, _row(header, cells, columns))
+        for number, cells in enumerate(lines[1:], start=2)
+        if any(cells)
+    ]
     if not rows:
         raise InputError(f"manifest {one_line(str(manifest))} has a header and no rows")
     return rows
 
 
-def _program_row(manifest: Path, row: int, values: dict[str, str]) -> ProgramJob:
-    check_id("program_id", values["program_id"])
-    path = _path(manifest, values["path"])
-    if values["category"]:
-        check_category(values["category"])
+def _row(header: Sequence[str], cells: Sequence[str], columns: Sequence[str]) -> _Row:
+    values = dict(zip(header, cells, strict=False))
+    named = {name: values.get(name, "").strip() for name in columns}
+    return _Row(named, values.get("path", ""), sum(1 for cell in cells[len(header) :] if cell.strip()))
+
+
+def _refused_row(manifest: Path, row: int, name: str, values: _Row, error: InputError) -> Refused:
+    message = f"{one_line(str(manifest))} row {row}: {error}"
+    return Refused(name or f"row {row}", message, values.cells["path"])
+
+
+def _program_row(manifest: Path, row: int, values: _Row) -> ProgramJob:
+    cells = values.cells
+    check_id("program_id", cells["program_id"])
+    path = _path(manifest, values)
+    if cells["category"]:
+        check_category(cells["category"])
     return ProgramJob(
-        program_id=values["program_id"],
-        assets=(AssetJob(path, values["asset_id"] or path.stem, row),),
-        title=values["title"],
-        aliases=tuple(part.strip() for part in values["alias"].split("|") if part.strip()),
-        categories=(values["category"],) if values["category"] else (),
+        program_id=cells["program_id"],
+        assets=(AssetJob(path, cells["asset_id"] or path.stem, row),),
+        title=cells["title"],
+        aliases=tuple(part.strip() for part in cells["alias"].split("|") if part.strip()),
+        categories=(cells["category"],) if cells["category"] else (),
     )
 
 
-def _path(manifest: Path, value: str) -> Path:
-    if not value:
+def _path(manifest: Path, values: _Row) -> Path:
+    """The row's file; a name may begin or end with spaces, but spaces after a comma are none of it."""
+    values.check()
+    if not values.cells["path"]:
         raise InputError("path is empty")
-    path = manifest.parent / value
-    if not path.exists():
-        raise InputError(f"no file {one_line(str(path))}")
-    return path
+    paths = [manifest.parent / name for name in (values.cells["path"], values.raw_path)]
+    check_unicode("file name", str(paths[0]))
+    found = next((path for path in paths if _exists(path)), None)
+    if found is None:
+        raise InputError(f"no file {one_line(str(paths[0]))}")
+    return found
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long, a folder that may not be looked into: opening it says why
+        return True
 
 
 def _merged(before: ProgramJob, job: ProgramJob) -> ProgramJob:
     asset = job.assets[0]
     if any(asset.asset_id == other.asset_id for other in before.assets):
-        raise InputError(f"asset_id {one_line(asset.asset_id)} comes a second time in its program")
+        raise InputError(
+            f"asset_id {one_line(asset.asset_id)} comes a second time in its program;"
+            " give each file its own asset_id"
+        )
     return replace(
         before,
         assets=(*before.assets, asset),
@@ -240,9 +318,8 @@ def _merged(before: ProgramJob, job: ProgramJob) -> ProgramJob:
 
 def _distinct(names: Iterable[str]) -> list[str]:
     """Each name, numbered from its second use on."""
-    seen: Counter[str] = Counter()
-    out = []
+    out: list[str] = []
     for name in names:
-        seen[name] += 1
-        out.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        out.append(name if name not in out else next(new for new in numbered if new not in out))
     return out

@@ -16,10 +16,7 @@ from matcher.config import Settings
 from matcher.decision import SHIPPED, Calibration, Evidence, decide, weigh
 from matcher.localize import Match, localize
 from matcher.records import Answer, Descriptors, Failure, Guess, Link, Segment
-from matcher.voting import Hits, collect_hits, rivals, vote
-
-#: How many next best programs a candidate is held against.
-RIVALS = 3
+from matcher.voting import Hits, best_rival, collect_hits, vote
 
 
 @dataclass(frozen=True)
@@ -87,13 +84,11 @@ class Linker:
         )
         assessed = []
         for candidate in candidates:
-            matches = tuple(self._localize(clip, hits, candidate.program, view))
-            evidence = weigh(
-                matches,
-                clip.vectors,
-                self._rivals(hits, len(clip), candidate.program, RIVALS),
-                self._rivals(hits, len(clip), candidate.program, 1),
+            rival = best_rival(
+                hits, len(clip), candidate.program, floor=voting.floor, background=voting.background
             )
+            matches = tuple(self._localize(clip, hits, candidate.program, rival, view))
+            evidence = weigh(matches, clip.vectors, rival)
             confidence = self._calibration.confidence(evidence) if evidence else 0.0
             assessed.append(Assessed(candidate.program, matches, evidence, confidence))
         # A stable sort: candidates of one confidence stay in the order of their votes.
@@ -116,11 +111,9 @@ class Linker:
             floor=voting.floor, per_program=voting.per_program,
         )  # fmt: skip
 
-    def _rivals(self, hits: Hits, nq: int, program: int, n: int) -> NDArray[np.float32]:
-        voting = self._settings.voting
-        return rivals(hits, nq, program, floor=voting.floor, background=voting.background, n_rivals=n)
-
-    def _localize(self, clip: Descriptors, hits: Hits, program: int, view: LiveView) -> list[Match]:
+    def _localize(
+        self, clip: Descriptors, hits: Hits, program: int, rival: NDArray[np.float32], view: LiveView
+    ) -> list[Match]:
         def read_band(
             asset: int, start: float, stop: float
         ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
@@ -133,6 +126,7 @@ class Linker:
             hits.select(hits.program == program),
             read_band,
             floor=self._settings.voting.floor,
+            rival=rival,
             clip_end_seconds=clip.duration_seconds,
         )
 

@@ -13,6 +13,7 @@ from matcher.store import open_live
 
 if TYPE_CHECKING:
     from index.catalog import Catalog
+    from index.rows import LinkRecord
 
 
 def program_objects(catalog: Catalog) -> Iterator[dict[str, Any]]:
@@ -62,28 +63,39 @@ def clip_objects(catalog: Catalog) -> Iterator[dict[str, Any]]:
 def link_objects(catalog: Catalog, *, program: str | None, decision: str | None) -> Iterator[dict[str, Any]]:
     """One object a link; a clip with no link gives one with ``program_id`` null.
 
-    ``stale`` is true where the program has left the catalogue since: the next re-link answers anew.
+    What is up for review is no link yet: it stands in the field ``review`` of that one object.
+    ``stale`` is true where a program named has left the catalogue since: the next re-link answers anew.
+
+    Args:
+        catalog: The store.
+        program: Only links to this program, and clips that may be from it.
+        decision: Only clips of this decision.
     """
     live = {record.program_id for record in catalog.programs()}
-    for record in catalog.links():
-        if decision is not None and record.decision != decision:
+    records = {record.clip_id: record for record in catalog.links()}
+    for clip in catalog.clips():
+        record = records.get(clip.clip_id)
+        found = _links_of(clip.clip_id, record)
+        if decision is not None and found[0]["decision"] != decision:
             continue
-        answer = json.loads(record.answer)
-        rest = {
-            "decision": record.decision,
-            "catalog_version": record.catalog_version,
-            "linked_at": record.linked_at,
-        }
-        found = [*answer["links"], *answer["review"]]
         for link in found:
-            if program is None or link["program_id"] == program:
-                stale = link["program_id"] not in live
-                yield {"clip_id": record.clip_id, **link, **rest, "stale": stale}
-        if not found and program is None:
-            yield {
-                "clip_id": record.clip_id, "program_id": None, "confidence": record.confidence,
-                "segments": [], **rest, "stale": False,
-            }  # fmt: skip
+            named = {part["program_id"] for part in (link, *link["review"])} - {None}
+            if program is None or program in named:
+                yield {**link, "stale": not live.issuperset(named)}
+
+
+def _links_of(clip_id: str, record: LinkRecord | None) -> list[dict[str, Any]]:
+    """At least one object; ``record`` is None where a killed ``link`` kept the clip only."""
+    answer = {"links": [], "review": []} if record is None else json.loads(record.answer)
+    rest = {
+        "review": answer["review"],
+        "decision": None if record is None else record.decision,
+        "catalog_version": None if record is None else record.catalog_version,
+        "linked_at": None if record is None else record.linked_at,
+    }
+    confidence = 0.0 if record is None else round(record.confidence, 6)
+    none: dict[str, Any] = {"program_id": None, "confidence": confidence, "segments": []}
+    return [{"clip_id": clip_id, **link, **rest} for link in answer["links"] or [none]]
 
 
 def status_object(catalog: Catalog, settings: Settings) -> dict[str, Any]:

@@ -25,8 +25,17 @@ UNIT_SPEED_BAND = 0.03
 OTHER_SPEED_PENALTY = 0.92
 #: Hits this far off the line still belong to it, at a reference of one frame a second or denser.
 TOLERANCE_SECONDS = 1.0
+#: Bins of offsets begin this many times a tolerance: a line's hits lose at most a part of them to an edge.
+STRIDES = 4
+#: A line at another speed than 1 must pass so many different frames of the asset: through two goes any.
+OTHER_SPEED_FRAMES = 3
 #: A run of the clip without evidence longer than this ends a segment.
 MAX_GAP_SECONDS = 3.0
+#: A frame this much less similar than its segment's median is not part of it.
+RUN_DROP = 0.12
+#: A frame that resembles another program this much more than this one is not part of the match: in a
+#: montage it belongs to that one.
+RIVAL_MARGIN = 0.03
 #: At most so many segments are looked for in one candidate.
 MAX_SEGMENTS = 6
 
@@ -117,9 +126,12 @@ def find_line(
     for speed in speeds[np.argsort(np.abs(np.log(speeds)), kind="stable")]:
         offsets = asset_seconds - speed * clip_seconds
         low, score = _heaviest_bin(offsets, row, weights, tolerance_seconds)
-        score *= 1.0 if abs(speed - 1.0) < 1e-9 else OTHER_SPEED_PENALTY
+        is_other = abs(speed - 1.0) >= 1e-9
+        score *= OTHER_SPEED_PENALTY if is_other else 1.0
         if best is None or score > best.score * (1 + 1e-9):
             inside = (offsets >= low) & (offsets < low + 2 * tolerance_seconds)
+            if is_other and np.unique(asset_seconds[inside]).size < OTHER_SPEED_FRAMES:
+                continue
             centre = float(np.average(offsets[inside], weights=weights[inside]))
             best = Line(float(speed), centre, float(score))
     return best
@@ -128,15 +140,17 @@ def find_line(
 def _heaviest_bin(
     offsets: NDArray[np.float64], row: NDArray[np.int64], weights: NDArray[np.float64], tolerance: float
 ) -> tuple[float, float]:
-    """Lower edge and weight of the best bin of width 2 * tolerance, at strides of the tolerance."""
-    cell = np.floor(offsets / tolerance).astype(np.int64)
-    bins = np.concatenate([cell - 1, cell])
-    names, column = np.unique(bins, return_inverse=True)
+    """Lower edge and weight of the best bin of width 2 * tolerance, at strides of a part of the tolerance."""
+    stride = tolerance / STRIDES
+    cell = np.floor(offsets / stride).astype(np.int64)
+    shifts = np.arange(2 * STRIDES)
+    names, column = np.unique(cell[None, :] - shifts[:, None], return_inverse=True)
     table = np.zeros((names.size, int(row.max()) + 1))
-    np.maximum.at(table, (column, np.concatenate([row, row])), np.concatenate([weights, weights]))
+    where = (column.ravel(), np.tile(row, shifts.size))
+    np.maximum.at(table, where, np.tile(weights, shifts.size))
     totals = table.sum(axis=1)
     winner = int(np.argmax(totals))
-    return float(names[winner] * tolerance), float(totals[winner])
+    return float(names[winner] * stride), float(totals[winner])
 
 
 def brute_force_line(
@@ -166,6 +180,7 @@ def localize(
     read_band: BandReader,
     *,
     floor: float,
+    rival: NDArray[np.float32],
     clip_end_seconds: float,
 ) -> list[Match]:
     """Align one candidate: its heaviest line first, then what the frames left over agree on.
@@ -176,6 +191,8 @@ def localize(
         hits: Of one program.
         read_band: Gives the frames of an asset between two times.
         floor: Similarity below which a frame does not match.
+        rival: (nq,) similarity of each frame to the best other program; a match holds no run of frames
+            that resemble another one clearly more.
         clip_end_seconds: Where the clip ends; no match goes beyond.
 
     Returns:
@@ -191,13 +208,13 @@ def localize(
         asset, line, rows = found
         match = _follow(
             clip_seconds, clip_vectors, asset, line, rows, left, read_band,
-            floor=floor, clip_end_seconds=clip_end_seconds,
+            floor=np.maximum(rival - RIVAL_MARGIN, floor), clip_end_seconds=clip_end_seconds,
         )  # fmt: skip
         if match is None:
             left[rows] = False
             continue
         matches.append(match)
-        left[match.frames] = False
+        left[match.frames[0] : match.frames[-1] + 1] = False
         if not left.any():
             break
     return sorted(matches, key=lambda match: match.clip_start_seconds)
@@ -238,7 +255,7 @@ def _follow(
     left: NDArray[np.bool_],
     read_band: BandReader,
     *,
-    floor: float,
+    floor: NDArray[np.float32],
     clip_end_seconds: float,
 ) -> Match | None:
     """Refine a line on the full similarities around it and keep the run that holds its hits."""
@@ -249,15 +266,31 @@ def _follow(
         return None
     similarity = clip_vectors @ band.T
     line = refine(clip_seconds[rows], band_seconds, similarity[rows], line)
-    on_line = similarity_on_line(similarity, band_seconds, line.at(clip_seconds))
-    bar = max(floor, float(np.median(on_line[rows])) - 0.12)
-    run = _longest_run(clip_seconds, left & (on_line >= bar), rows)
+    targets = line.at(clip_seconds)
+    on_line = similarity_on_line(similarity, band_seconds, targets)
+    distance = np.abs(targets[:, None] - band_seconds[None, :])
+    # A frame far from any sample of the asset (key frames may be seconds apart) is no evidence against it.
+    sampled = distance.min(axis=1) <= TOLERANCE_SECONDS
+    bar = np.maximum(floor, float(np.median(on_line[rows])) - RUN_DROP)
+    run = _longest_run(clip_seconds, left & (on_line >= np.where(sampled, bar, floor)), rows)
     if run.size == 0:
         return None
     step = float(np.median(np.diff(clip_seconds))) if clip_seconds.size > 1 else clip_end_seconds
     start = 0.0 if run[0] == 0 and clip_seconds[0] <= step else float(clip_seconds[run[0]])
     end = min(clip_end_seconds, float(clip_seconds[run[-1]]) + step)
-    return Match(asset, start, max(end, start), line, run, on_line[run])
+    frames = _compared(run, distance)
+    return Match(asset, start, max(end, start), line, frames, on_line[frames])
+
+
+def _compared(run: NDArray[np.int64], distance: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The frames of a run that are nearest to a sample of the asset, each sample counted once.
+
+    Only there are the two pictures of one moment. The others lie between samples, where what moves
+    has moved on, and would tell of the motion rather than of the match.
+    """
+    nearest = run[distance[run].argmin(axis=0)]
+    within = distance[run].min(axis=0) <= TOLERANCE_SECONDS
+    return np.unique(nearest[within]) if within.any() else run
 
 
 def similarity_on_line(
@@ -283,40 +316,62 @@ def refine(
     similarity: NDArray[np.float32],
     line: Line,
 ) -> Line:
-    """Place a line between the asset's samples, by where each frame's similarity peaks.
+    """Place a line between samples, by where similarity peaks.
 
-    Near its peak similarity falls off about linearly on both sides, so the peak between samples is
-    that of two equal slopes through the best sample and its neighbours. Frames whose peak is
-    sharp count most: in a static scene every offset is as good.
+    Peaks are sought along the denser axis: for each clip frame among the asset's frames, or, where
+    those are key frames seconds apart, for each of these among the clip's.
 
     Args:
         clip_seconds: (nq,) times of frames on the line.
         band_seconds: (nr,) times of the asset's frames.
         similarity: (nq, nr).
-        line: Where to look; peaks farther off than one and a half tolerances are passed over.
+        line: Where to look.
 
     Returns:
         The line through the peaks: at speed 1 if it was within 3 % of it, else by weighted least squares.
     """
-    target = line.at(clip_seconds)
-    near = np.abs(band_seconds[None, :] - target[:, None]) <= 1.5 * TOLERANCE_SECONDS
-    masked = np.where(near, similarity, -np.inf)
-    best = masked.argmax(axis=1)
-    rows = np.arange(clip_seconds.size)
-    usable = near.any(axis=1) & (best > 0) & (best < band_seconds.size - 1)
-    if not usable.any():
-        return line
-    rows, best = rows[usable], best[usable]
+    gap = float(np.median(np.diff(band_seconds))) if band_seconds.size > 1 else np.inf
+    if gap <= 2 * TOLERANCE_SECONDS:
+        rows, y, weights = _peaks(band_seconds, similarity, line.at(clip_seconds), 1.5 * TOLERANCE_SECONDS)
+        x = clip_seconds[rows]
+    else:
+        targets = (band_seconds - line.offset_seconds) / line.speed
+        reach = min(max(1.5 * TOLERANCE_SECONDS, gap / 2), 3 * TOLERANCE_SECONDS)
+        rows, x, weights = _peaks(clip_seconds, similarity.T, targets, reach)
+        y = band_seconds[rows]
+    return _fit(x, y, weights, line) if rows.size else line
+
+
+def _peaks(
+    seconds: NDArray[np.float64],
+    similarity: NDArray[np.float32],
+    targets: NDArray[np.float64],
+    reach_seconds: float,
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Where each row's similarity peaks along the columns, between the columns' samples.
+
+    Near its peak similarity falls off about linearly on both sides, so the peak between samples is
+    that of two equal slopes through the best sample and its neighbours. Rows whose peak is
+    sharp weigh most: in a static scene every offset is as good.
+
+    Args:
+        seconds: (c,) times of the columns.
+        similarity: (r, c).
+        targets: (r,) where each row's peak is expected.
+        reach_seconds: Peaks farther off are passed over.
+
+    Returns:
+        Rows with a peak inside the columns, its times and weights.
+    """
+    near = np.abs(seconds[None, :] - targets[:, None]) <= reach_seconds
+    best = np.where(near, similarity, -np.inf).argmax(axis=1)
+    rows = np.nonzero(near.any(axis=1) & (best > 0) & (best < seconds.size - 1))[0]
+    best = best[rows]
     peak, before, after = (similarity[rows, best + shift].astype(np.float64) for shift in (0, -1, 1))
-    drop = peak - np.minimum(before, after)
-    shift = np.where(drop > 1e-6, 0.5 * (after - before) / np.maximum(drop, 1e-6), 0.0).clip(-0.5, 0.5)
-    gap = np.where(
-        shift < 0, band_seconds[best] - band_seconds[best - 1], band_seconds[best + 1] - band_seconds[best]
-    )
-    # Between samples far apart nothing is known of the slope: stay on the sample.
-    peaks = band_seconds[best] + np.where(gap <= 2 * TOLERANCE_SECONDS, shift * gap, 0.0)
-    weights = np.maximum(drop, 1e-6) ** 2
-    return _fit(clip_seconds[usable], peaks, weights, line)
+    drop = np.maximum(peak - np.minimum(before, after), 1e-6)
+    shift = (0.5 * (after - before) / drop).clip(-0.5, 0.5)
+    gap = np.where(shift < 0, seconds[best] - seconds[best - 1], seconds[best + 1] - seconds[best])
+    return rows, seconds[best] + shift * gap, drop**2
 
 
 def _fit(x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64], line: Line) -> Line:

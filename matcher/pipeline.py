@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from index.rows import ClipRecord, LinkRecord, NewAsset, NewProgram, StoredClip
 from matcher.config import Settings
@@ -13,7 +15,7 @@ from matcher.decode import Sampling
 from matcher.describe import Described, describe_files
 from matcher.encoders.base import FrameEncoder
 from matcher.errors import InputError
-from matcher.inputs import ClipJob, ProgramJob, fingerprint_files, one_line
+from matcher.inputs import ClipJob, ProgramJob, Refused, fingerprint_files, one_line
 from matcher.linking import Linker, failed
 from matcher.records import Answer, Descriptors, Failure
 from matcher.store import translated
@@ -134,7 +136,7 @@ def _add_one(
 
 def query_clips(
     linker: Linker,
-    jobs: Sequence[ClipJob],
+    jobs: Sequence[ClipJob | Refused],
     encoder: FrameEncoder,
     settings: Settings,
     *,
@@ -146,7 +148,7 @@ def query_clips(
 
     Args:
         linker: Of the store.
-        jobs: Which clips.
+        jobs: Which clips, ids distinct; a refused one is answered by its error, in its place.
         encoder: Must be the store's model.
         settings: Sampling of clips.
         top: Best guesses named for each.
@@ -158,43 +160,52 @@ def query_clips(
     """
     sampling = Sampling.parse(settings.sampling.clips)
     model = encoder.info.fingerprint
-    marks = [fingerprint_files([job.path], model, settings.sampling.clips) for job in jobs]
-    known = _kept_clips(kept, jobs, marks)
+    clips = [job for job in jobs if isinstance(job, ClipJob)]
+    marks = {job.clip_id: fingerprint_files([job.path], model, settings.sampling.clips) for job in clips}
+    known = {} if kept is None else _kept_clips(kept, marks)
     described = describe_files(
-        (job.path for job in jobs if job.clip_id not in known), encoder, sampling, on_frames=on_frames
+        (job.path for job in clips if job.clip_id not in known), encoder, sampling, on_frames=on_frames
     )
-    for job, mark in zip(jobs, marks, strict=True):
+
+    def no_answer(clip_id: str, path: str, failure: Failure) -> tuple[Answer, None]:
+        return failed(clip_id, path, failure, model=model, catalog_version=linker.version), None
+
+    for job in jobs:
+        if isinstance(job, Refused):
+            yield no_answer(job.name, job.path, Failure(InputError.kind, job.message))
+            continue
         stored = known.get(job.clip_id)
-        if stored is not None:
-            descriptors = _descriptors(stored)
-        else:
+        if stored is None:
             result = next(described)
             if result.descriptors is None:
                 assert result.error is not None
-                failure = Failure(result.error.kind, str(result.error))
-                yield failed(
-                    job.clip_id, str(job.path), failure, model=model, catalog_version=linker.version
-                ), None
+                yield no_answer(job.clip_id, str(job.path), Failure(result.error.kind, str(result.error)))
                 continue
-            descriptors = result.descriptors
-            stored = _stored_clip(job, descriptors, model, mark)
-        yield linker.link(job.clip_id, str(job.path), descriptors, model=model, top=top), stored
+            stored = _stored_clip(job, result.descriptors, model, marks[job.clip_id])
+        else:  # the same pictures, but the file may lie elsewhere and be called otherwise
+            stored = replace(stored, record=replace(stored.record, path=str(job.path), title=job.title))
+        yield linker.link(job.clip_id, str(job.path), _descriptors(stored), model=model, top=top), stored
 
 
-def keep(writer: Writer, answers: Iterable[tuple[Answer, StoredClip | None]]) -> Iterator[Answer]:
+def keep(
+    writer: Writer, answers: Iterable[tuple[Answer, StoredClip | None]]
+) -> Generator[Answer, None, None]:
     """Store clips and links as they come, :data:`KEEP_BATCH` a commit, and pass the answers on.
 
     A clip is stored before its link, so a crash between the two leaves a clip that the next run links.
+    What was passed on is stored also where the caller stops early (Ctrl-C) and closes this generator.
     """
     batch: list[tuple[Answer, StoredClip]] = []
-    for answer, stored in answers:
-        if stored is not None:
-            batch.append((answer, stored))
-        if len(batch) == KEEP_BATCH:
-            _store(writer, batch)
-            batch = []
-        yield answer
-    _store(writer, batch)
+    try:
+        for answer, stored in answers:
+            if stored is not None:
+                batch.append((answer, stored))
+            if len(batch) == KEEP_BATCH:
+                full, batch = batch, []
+                _store(writer, full)
+            yield answer
+    finally:
+        _store(writer, batch)
 
 
 def relink_all(writer: Writer, linker: Linker, *, top: int) -> Iterator[tuple[Answer, LinkRecord | None]]:
@@ -237,14 +248,12 @@ def _store(writer: Writer, batch: Sequence[tuple[Answer, StoredClip]]) -> None:
         writer.put_links([link_record(answer) for answer, _ in batch])
 
 
-def _kept_clips(kept: Catalog | None, jobs: Sequence[ClipJob], marks: Sequence[str]) -> dict[str, StoredClip]:
-    if kept is None or not jobs:
-        return {}
-    wanted = {job.clip_id: mark for job, mark in zip(jobs, marks, strict=True)}
+def _kept_clips(kept: Catalog, marks: Mapping[str, str]) -> dict[str, StoredClip]:
+    """The kept ones of these clips that have not changed since."""
     return {
         clip.record.clip_id: clip
-        for clip in kept.iter_clips(list(wanted))
-        if clip.record.source_fingerprint == wanted[clip.record.clip_id]
+        for clip in kept.iter_clips(list(marks))
+        if clip.record.source_fingerprint == marks[clip.record.clip_id]
     }
 
 
@@ -252,7 +261,8 @@ def _stored_clip(job: ClipJob, clip: Descriptors, model: str, mark: str) -> Stor
     record = ClipRecord(
         job.clip_id, str(job.path), job.title, clip.duration_seconds, clip.frames_seen, model, mark
     )
-    return StoredClip(record, clip.t_seconds, clip.vectors)
+    # Rounded as the store rounds, so that a re-link finds the same answer to the last digit.
+    return StoredClip(record, clip.t_seconds, clip.vectors.astype(np.float16).astype(np.float32))
 
 
 def _descriptors(stored: StoredClip) -> Descriptors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,12 +28,28 @@ class Progress(Protocol):
 
 def say(message: str) -> None:
     """One line to stderr."""
-    print(one_line(message), file=sys.stderr, flush=True)
+    sys.stderr.write(one_line(message) + "\n")
+    sys.stderr.flush()
 
 
 def print_json(value: dict[str, Any]) -> None:
     """One object on one line of stdout."""
-    print(json.dumps(value), flush=True)
+    _print_result(json.dumps(value) + "\n")
+
+
+def _print_result(text: str) -> None:
+    """Write to stdout; where its reader has gone (`| head`), end without a word and without fault.
+
+    Raises:
+        SystemExit: With 0, when nobody reads.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered would be written, and fail again, when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
 
 
 def summary(counts: dict[str, int], seconds: float) -> None:
@@ -68,14 +85,23 @@ def progress_bar(what: str, total: int) -> Iterator[Progress]:
         return
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
     from rich.progress import Progress as RichProgress
 
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TimeRemainingColumn(), TextColumn("{task.fields[current]}", markup=False),
     )  # fmt: skip
-    with RichProgress(*columns, console=Console(stderr=True), transient=True) as progress:
+    # Rich sends stdout through the bar's console, to stderr: right on one terminal, else results are lost.
+    on_terminal = sys.stdout.isatty()
+    console = Console(stderr=True)
+    with RichProgress(*columns, console=console, transient=True, redirect_stdout=on_terminal) as progress:
         yield _Bar(progress, progress.add_task(escape(what), total=total, current=""))
 
 
@@ -100,7 +126,9 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     for row in rows:
         table.add_row(*(Text("\n".join(one_line(line) for line in cell.split("\n"))) for cell in row))
     console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(table)
+    with console.capture() as shown:
+        console.print(table)
+    _print_result(shown.get())
 
 
 ANSWER_COLUMNS = ("clip", "decision", "program", "confidence", "where")

@@ -12,6 +12,7 @@ from index import errors as index_errors
 from matcher import errors
 from matcher.config import IndexSettings
 from matcher.encoders.base import ModelInfo
+from matcher.inputs import check_unicode
 
 if TYPE_CHECKING:
     from index.catalog import Catalog
@@ -25,7 +26,9 @@ def translated() -> Iterator[None]:
     try:
         yield
     except index_errors.CatalogLockedError as error:
-        raise errors.StoreLockedError(str(error)) from error
+        raise errors.StoreLockedError(
+            f"the store is being written by {error.holder}; try again when it is done, or give --wait SECONDS"
+        ) from error
     except index_errors.BackendMissingError as error:
         raise errors.MissingDependencyError(str(error)) from error
     except index_errors.IndexStoreError as error:
@@ -44,6 +47,7 @@ def open_catalog(path: Path, model: ModelInfo | None = None) -> Catalog:
     """
     from index.catalog import Catalog
 
+    check_unicode("--store", str(path))
     with translated():
         return Catalog.open(path, model=None if model is None else _stored(model))
 
@@ -56,6 +60,7 @@ def create_catalog(path: Path, model: ModelInfo) -> Catalog:
     """
     from index.catalog import Catalog
 
+    check_unicode("--store", str(path))
     try:
         with translated():
             return Catalog.create(path, _stored(model))

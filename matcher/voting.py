@@ -149,19 +149,13 @@ def vote(hits: Hits, nq: int, *, floor: float, hub_margin: float, candidates: in
     return [Candidate(int(programs[i]), float(votes[i])) for i in order if votes[i] > 0]
 
 
-def rivals(
-    hits: Hits, nq: int, program: int, *, floor: float, background: float, n_rivals: int
-) -> NDArray[np.float32]:
-    """What else resembles each frame: (nq,) mean of the best ``n_rivals`` other programs' similarities.
+def best_rival(hits: Hits, nq: int, program: int, *, floor: float, background: float) -> NDArray[np.float32]:
+    """What else resembles each frame: (nq,) the best similarity in any other program.
 
-    No rival counts less than ``background``, what a stranger commonly reaches in a large catalogue: a
+    It counts no less than ``background``, what a stranger commonly reaches in a large catalogue: a
     small catalogue has few strangers, and the best of few is no measure of chance.
     """
     programs, table = frame_program_table(hits, nq, floor=floor)
-    others = np.maximum(table[:, programs != program], np.float32(background))
-    missing = n_rivals - others.shape[1]
-    if missing > 0:
-        others = np.pad(others, ((0, 0), (0, missing)), constant_values=background)
-    best = -np.sort(-others, axis=1)[:, :n_rivals]
-    mean: NDArray[np.float32] = best.mean(axis=1)
-    return mean
+    others = table[:, programs != program]
+    best: NDArray[np.float32] = others.max(axis=1, initial=background).astype(np.float32)
+    return best

@@ -24,7 +24,7 @@ from eval.dramas import catalogue, write_catalogue
 from eval.edits import demo_edits, write_clip
 from index.rows import NewAsset, NewProgram
 from matcher.config import Settings
-from matcher.decision import Calibration
+from matcher.decision import Calibration, Evidence
 from matcher.decode import Sampling, probe
 from matcher.describe import describe_files
 from matcher.encoders.base import FrameEncoder
@@ -51,7 +51,7 @@ class Case:
     """One candidate of one answer."""
 
     series: str
-    features: NDArray[np.float64]
+    evidence: Evidence
     is_right: bool
     is_first: bool
 
@@ -150,13 +150,13 @@ def ask(material: Material, inside: set[str], asking: set[str], store_path: Path
         for rank, found in enumerate(linker.assess(clip, live.view)[:3]):
             if found.evidence is not None:
                 right = live.programs[found.program] == film.program_id
-                cases.append(Case(film.series, found.evidence.features(), right, rank == 0))
+                cases.append(Case(film.series, found.evidence, right, rank == 0))
     return cases
 
 
 def fit(cases: list[Case]) -> Calibration:
     """Logistic regression with a ridge on standardized features, by Newton's method."""
-    x = np.stack([case.features for case in cases])
+    x = np.stack([case.evidence.features() for case in cases])
     y = np.array([case.is_right for case in cases], dtype=float)
     mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-9
     z = np.column_stack([(x - mean) / scale, np.ones(len(x))])
@@ -167,14 +167,14 @@ def fit(cases: list[Case]) -> Calibration:
         gradient = z.T @ (p - y) + ridge @ w
         hessian = (z * (p * (1 - p) + 1e-9)[:, None]).T @ z + ridge
         w -= np.linalg.solve(hessian, gradient)
-    weights = w[:-1] / scale
-    return Calibration(tuple(float(v) for v in weights), float(w[-1] - weights @ mean))
+    similarity, lead, frames, speed = (float(v) for v in w[:-1] / scale)
+    weights = (similarity, lead, frames, speed)
+    return Calibration(weights, float(w[-1] - np.array(weights) @ mean))
 
 
 def confidences(calibration: Calibration, cases: list[Case]) -> NDArray[np.float64]:
     """Confidence of each case."""
-    z = np.stack([case.features for case in cases]) @ np.array(calibration.weights) + calibration.bias
-    return 1 / (1 + np.exp(-np.clip(z, -60, 60)))
+    return np.array([calibration.confidence(case.evidence) for case in cases])
 
 
 def report(name: str, confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> None:

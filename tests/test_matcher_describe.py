@@ -48,7 +48,9 @@ class FakeEncoder:
         return unit_rows((images.reshape(len(images), -1) / 255.0 - 0.5) @ self._directions)
 
 
-def one_by_one(path: Path, sampling: Sampling = SAMPLING) -> tuple[list[float], list[NDArray[np.float32]], int]:
+def one_by_one(
+    path: Path, sampling: Sampling = SAMPLING
+) -> tuple[list[float], list[NDArray[np.float32]], int]:
     """Times, vectors and frames seen, one frame at a time in one thread."""
     encoder, times, vectors, seen = FakeEncoder(1), [], [], 0
     for frame in sample_frames(path, sampling):
@@ -248,7 +250,9 @@ def test_a_decoders_own_error_is_the_programs_fault_and_keeps_its_cause(
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
 
 
-@pytest.mark.parametrize("error", [InputError("line 3 of the manifest"), MatcherError("x"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error", [InputError("line 3 of the manifest"), MatcherError("x"), KeyboardInterrupt()]
+)
 def test_what_the_list_of_files_raises_ends_the_stream_as_it_is(
     videos: dict[str, Path], error: BaseException
 ) -> None:

@@ -49,7 +49,12 @@ def test_descriptors_count_their_frames() -> None:
 
 @pytest.mark.parametrize(
     ("times", "vectors"),
-    [([0.0], np.zeros((2, 4))), ([0.0, 1.0], np.zeros(2)), ([], np.zeros((1, 4))), ([[0.0]], np.zeros((1, 4)))],
+    [
+        ([0.0], np.zeros((2, 4))),
+        ([0.0, 1.0], np.zeros(2)),
+        ([], np.zeros((1, 4))),
+        ([[0.0]], np.zeros((1, 4))),
+    ],
 )
 def test_times_that_do_not_fit_the_vectors_are_refused(times: list[float], vectors: np.ndarray) -> None:
     with pytest.raises(ValueError, match="does not fit"):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from matcher.voting import Candidate, Hits, collect_hits, frame_program_table, rivals, vote
+from matcher.voting import Candidate, Hits, best_rival, collect_hits, frame_program_table, vote
 
 
 class Neighbours(NamedTuple):
@@ -29,11 +29,10 @@ def make_neighbours(seed: int, nq: int, k: int, *, programs: int = 4, coarse: bo
     if coarse:
         similarity = np.round(similarity * 8) / 8
     program = rng.integers(-1, programs, (nq, k)).astype(np.int32)
-    asset = np.where(program < 0, -1, 2 * program + rng.integers(0, 2, (nq, k))).astype(np.int32)
+    own_assets = 2 * (programs - 1 - program)  # so that a lower program has the higher assets
+    asset = np.where(program < 0, -1, own_assets + rng.integers(0, 2, (nq, k))).astype(np.int32)
     seconds = np.where(program < 0, np.nan, rng.integers(0, 6, (nq, k)) / 2)
-    return Neighbours(
-        np.where(program < 0, -np.inf, similarity).astype(np.float32), program, asset, seconds
-    )
+    return Neighbours(np.where(program < 0, -np.inf, similarity).astype(np.float32), program, asset, seconds)
 
 
 def collect_by_loops(neighbours: Neighbours, *, floor: float, per_program: int) -> list[tuple[float, ...]]:
@@ -78,13 +77,11 @@ def votes_by_loops(hits: Hits, nq: int, *, floor: float, hub_margin: float) -> d
     return votes
 
 
-def rivals_by_loops(hits: Hits, nq: int, program: int, *, floor: float, n_rivals: int) -> list[float]:
-    means = []
-    for row in best_by_loops(hits, nq, floor):
-        others = sorted((s for p, s in row.items() if p != program), reverse=True)[:n_rivals]
-        others += [floor] * (n_rivals - len(others))
-        means.append(sum(others) / n_rivals)
-    return means
+def rival_by_loops(hits: Hits, nq: int, program: int, *, floor: float, background: float) -> list[float]:
+    return [
+        max([background, *(s for p, s in row.items() if p != program)])
+        for row in best_by_loops(hits, nq, floor)
+    ]
 
 
 sizes = {
@@ -174,7 +171,7 @@ def test_one_row_without_its_axis_is_refused() -> None:
         collect_hits(*(x[0] for x in make_neighbours(1, 2, 3)), floor=0.0, per_program=1)
 
 
-# ---------------------------------------------------------------- table, votes, rivals
+# ---------------------------------------------------------------- table, votes, rival
 
 
 def some_hits(
@@ -217,7 +214,7 @@ def test_votes_are_those_of_the_loops(
 
 @settings(deadline=None)
 @given(**sizes, floor=floors)
-def test_the_order_of_hits_is_of_no_consequence_to_votes_and_rivals(
+def test_the_order_of_hits_is_of_no_consequence_to_votes_and_the_rival(
     seed: int, nq: int, k: int, programs: int, coarse: bool, floor: float
 ) -> None:
     hits = some_hits(seed, nq, k, programs, coarse, floor)
@@ -226,19 +223,20 @@ def test_the_order_of_hits_is_of_no_consequence_to_votes_and_rivals(
         shuffled, nq, floor=floor, hub_margin=0.1, candidates=9
     )
     np.testing.assert_array_equal(
-        rivals(hits, nq, 0, floor=floor, n_rivals=2), rivals(shuffled, nq, 0, floor=floor, n_rivals=2)
+        best_rival(hits, nq, 0, floor=floor, background=0.1),
+        best_rival(shuffled, nq, 0, floor=floor, background=0.1),
     )
 
 
 @settings(deadline=None)
-@given(**sizes, floor=floors, n_rivals=st.integers(1, 5), program=st.integers(0, 6))
-def test_rivals_are_those_of_the_loops(
-    seed: int, nq: int, k: int, programs: int, coarse: bool, floor: float, n_rivals: int, program: int
+@given(**sizes, floor=floors, above_floor=st.sampled_from([0.0, 0.2, 0.4]), program=st.integers(0, 6))
+def test_the_best_rival_is_that_of_the_loops(
+    seed: int, nq: int, k: int, programs: int, coarse: bool, floor: float, above_floor: float, program: int
 ) -> None:
-    hits = some_hits(seed, nq, k, programs, coarse, floor)
-    got = rivals(hits, nq, program, floor=floor, n_rivals=n_rivals)
-    assert got.shape == (nq,)
-    want = rivals_by_loops(hits, nq, program, floor=floor, n_rivals=n_rivals)
+    hits, background = some_hits(seed, nq, k, programs, coarse, floor), floor + above_floor
+    got = best_rival(hits, nq, program, floor=floor, background=background)
+    assert (got.shape, got.dtype) == ((nq,), np.float32)
+    want = rival_by_loops(hits, nq, program, floor=floor, background=background)
     np.testing.assert_allclose(got, want, atol=1e-6)
 
 
@@ -270,10 +268,19 @@ def test_a_worse_program_does_not_share_the_vote_of_a_better_one() -> None:
 
 
 @pytest.mark.parametrize("nq", [0, 1, 3])
-def test_without_hits_there_is_no_candidate_and_rivals_are_at_the_floor(nq: int) -> None:
+def test_without_hits_there_is_no_candidate_and_the_rival_is_the_background(nq: int) -> None:
     hits = some_hits(0, 0, 0, 1, True, 0.5)
     assert vote(hits, nq, floor=0.5, hub_margin=0.1, candidates=5) == []
-    np.testing.assert_allclose(rivals(hits, nq, 3, floor=0.5, n_rivals=3), np.full(nq, 0.5))
+    got = best_rival(hits, nq, 3, floor=0.5, background=0.625)
+    np.testing.assert_array_equal(got, np.full(nq, 0.625))
+
+
+def test_strangers_below_the_background_count_as_the_background() -> None:
+    """So that a small catalogue, which has few strangers, does not make a lead look large."""
+    assert best_rival(one_frame({1: 0.9, 2: 0.55}), 1, 1, floor=0.5, background=0.625) == 0.625
+    hits = one_frame({1: 0.9, 2: 0.7, 3: 0.55})
+    assert best_rival(hits, 1, 1, floor=0.5, background=0.625) == pytest.approx(0.7)
+    assert best_rival(hits, 1, 2, floor=0.5, background=0.625) == pytest.approx(0.9)
 
 
 def test_a_hit_at_the_floor_itself_is_no_vote() -> None:

@@ -188,4 +188,5 @@ def test_the_shipped_whitening_fits_the_default_model() -> None:
     assert shipped.projection.shape == (lite0.RAW_DIMENSIONS, 512)
     assert np.isfinite(shipped.projection).all()
     assert np.isfinite(shipped.mean).all()
-    assert np.linalg.matrix_rank(shipped.projection) == 512
+    kept = np.linalg.eigvalsh(shipped.projection.T @ shipped.projection)
+    assert kept.min() > 1e-5 * kept.max()  # no dimension is a copy of others

@@ -9,9 +9,10 @@ D = 96
 
 
 class Trajectory:
-    """Descriptors of an endless program; frames ``dt`` seconds apart have a cosine of about exp(-(pace dt)²/2).
+    """Descriptors of an endless program.
 
-    Frames that are far apart, or of other programs, have a cosine of 0 ± 0.15.
+    Frames ``dt`` seconds apart have a cosine of about exp(-(pace dt)²/2); those far apart, or of other
+    programs, one of 0 ± 0.15.
     """
 
     def __init__(self, seed: int, *, pace: float = 1.0) -> None:

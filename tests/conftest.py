@@ -1,0 +1,77 @@
+"""Fixtures shared by test files: a GPU where there is one, and a small store for the command line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from commands import Library, Ran, Run, run_process
+
+from eval.dramas import catalogue, write_catalogue, write_manifest
+from eval.edits import write_clip
+from matcher.cli import main
+
+CLIP_START_SECONDS = 4.0
+CLIP_SECONDS = 7.0
+
+
+@pytest.fixture(scope="session")
+def cuda() -> str:
+    """The device's word; skips without CUDA, and fails where FAIL_WITHOUT_CUDA=1 says that there is one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        if os.environ.get("FAIL_WITHOUT_CUDA") == "1":
+            pytest.fail("FAIL_WITHOUT_CUDA=1, but torch sees no CUDA device")
+        pytest.skip("needs CUDA")
+    return "cuda"
+
+
+@pytest.fixture
+def matcher(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command in this process and gives back what it did."""
+
+    def run(*words: str | Path) -> Ran:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        code = ended.value.code
+        assert isinstance(code, int)
+        return Ran(code, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    """Three programs of two short episodes, and a clip of each."""
+    folder = tmp_path_factory.mktemp("library")
+    specs = catalogue(
+        3, seed=3, n_twin_pairs=0, n_episodes=2, episode_seconds=14.0, width=192, height=108, fps=6
+    )
+    rows = write_catalogue(specs, folder)
+    write_manifest(rows, folder / "programs.csv")
+    clips = {}
+    for spec in specs:
+        source, path = folder / f"{spec.program_id}-e02.mp4", folder / f"clip-{spec.program_id}.mp4"
+        write_clip(source, CLIP_START_SECONDS, CLIP_SECONDS, [], path, seed=1)
+        clips[spec.program_id] = path
+    return Library(folder, folder / "programs.csv", clips, CLIP_START_SECONDS)
+
+
+@pytest.fixture(scope="session")
+def kept_store(library: Library, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of the whole library, for reading only."""
+    path = tmp_path_factory.mktemp("kept") / "store"
+    ran = run_process("add", "--store", path, "--manifest", library.manifest)
+    assert ran.code == 0, ran.err
+    return path
+
+
+@pytest.fixture
+def store(kept_store: Path, tmp_path: Path) -> Path:
+    """A copy of the store, to be changed."""
+    return Path(shutil.copytree(kept_store, tmp_path / "store"))

@@ -1,0 +1,311 @@
+"""Clips cut from a small real store go to their program and place; strangers, twins and nothing do not."""
+
+from __future__ import annotations
+
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from trajectories import D, Trajectory, noisy
+
+from index.catalog import Catalog
+from index.live import LiveIndex
+from index.rows import ModelInfo, NewAsset, NewProgram
+from matcher.config import DecisionSettings, Settings, VotingSettings
+from matcher.decision import Calibration
+from matcher.linking import Assessed, Linker, failed
+from matcher.records import Answer, Descriptors, Failure
+
+MODEL = ModelInfo("fp-1", "synthetic", D)
+SETTINGS = Settings()
+PACE = 0.4
+LENGTH = 90.0
+#: Two assets a program; those of ``twin`` are those of ``p5``.
+SEEDS = {f"p{i}": (10 * i, 10 * i + 1) for i in range(6)} | {"twin": (50, 51)}
+
+
+def curve(program: str, asset: int = 0) -> Trajectory:
+    return Trajectory(SEEDS[program][asset], pace=PACE)
+
+
+def new_assets(program: str) -> list[NewAsset]:
+    t = np.arange(0.0, LENGTH)
+    return [
+        NewAsset(f"{program}-e{i}", f"/v/{program}-{i}.mp4", "", LENGTH, t, curve(program, i)(t))
+        for i in range(2)
+    ]
+
+
+def add(catalog: Catalog, *programs: str) -> None:
+    with catalog.writing() as writer:
+        for program in programs:
+            writer.add_program(NewProgram(program, title=f"Title of {program}"), new_assets(program))
+
+
+def live_of(catalog: Catalog) -> LiveIndex:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*fork.*")
+        return LiveIndex.open(catalog)
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> LiveIndex:
+    catalog = Catalog.create(tmp_path_factory.mktemp("linking") / "store", MODEL)
+    add(catalog, *SEEDS)
+    return live_of(catalog)
+
+
+@pytest.fixture
+def linker(live: LiveIndex) -> Linker:
+    return Linker(live, SETTINGS)
+
+
+def clip_of(vectors: NDArray[np.float32], *, seed: int = 0, noise: float = 0.15) -> Descriptors:
+    """Two frames a second."""
+    n = len(vectors)
+    return Descriptors(np.arange(n) / 2, noisy(vectors, seed, noise) if n else vectors, n / 2, n)
+
+
+def cut(
+    program: str, start: float, *, asset: int = 0, seconds: float = 15.0, speed: float = 1.0
+) -> NDArray[np.float32]:
+    return curve(program, asset)(start + speed * np.arange(0, seconds, 0.5))
+
+
+def ask(linker: Linker, clip: Descriptors, *, top: int = 5) -> Answer:
+    return linker.link("c", "/c.mp4", clip, model="fp-1", top=top)
+
+
+# ---------------------------------------------------------------- linked
+
+
+@pytest.mark.parametrize("program", ["p0", "p1", "p2", "p3", "p4"])
+def test_a_clip_is_linked_to_its_program_asset_and_times(linker: Linker, program: str) -> None:
+    start = 20.3 + int(program[1])
+    for asset in (0, 1):
+        answer = ask(linker, clip_of(cut(program, start, asset=asset)))
+        assert (answer.decision, answer.program_id) == ("linked", program)
+        (link,) = answer.links
+        (segment,) = link.segments
+        assert segment.asset_id == f"{program}-e{asset}"
+        assert (segment.clip_start_seconds, segment.clip_end_seconds) == (0.0, 15.0)
+        assert segment.asset_start_seconds == pytest.approx(start, abs=0.5)
+        assert segment.asset_end_seconds == pytest.approx(start + 15, abs=0.5)
+        assert segment.similarity > 0.9
+        assert SETTINGS.decision.link <= link.confidence <= 1.0
+
+
+def test_the_answer_says_what_was_asked_and_searched(linker: Linker, live: LiveIndex) -> None:
+    answer = ask(linker, clip_of(cut("p1", 30.0)))
+    assert (answer.clip_id, answer.path, answer.model) == ("c", "/c.mp4", "fp-1")
+    assert answer.catalog_version == live.version == linker.version
+    assert answer.error is None
+    best = answer.candidates[0]
+    assert (best.program_id, best.title) == ("p1", "Title of p1")
+    assert best.score == pytest.approx(answer.links[0].segments[0].similarity, abs=1e-6)
+    assert best.confidence == answer.confidence
+
+
+def test_a_clip_at_another_speed_is_linked(linker: Linker) -> None:
+    answer = ask(linker, clip_of(cut("p2", 12.4, speed=1.5, seconds=24.0)))
+    assert answer.program_id == "p2"
+    segments = answer.links[0].segments
+    assert min(s.asset_start_seconds for s in segments) == pytest.approx(12.4, abs=1.0)
+    assert max(s.asset_end_seconds for s in segments) == pytest.approx(12.4 + 36, abs=1.5)
+
+
+def test_a_clip_with_an_intro_of_its_own_is_linked_where_it_begins(linker: Linker) -> None:
+    intro = Trajectory(999, pace=PACE)(np.arange(0, 8, 0.5))
+    answer = ask(linker, clip_of(np.concatenate([intro, cut("p3", 41.6)])))
+    assert answer.program_id == "p3"
+    (segment,) = answer.links[0].segments
+    assert segment.clip_start_seconds == pytest.approx(8.0, abs=0.5)
+    assert segment.asset_start_seconds == pytest.approx(41.6, abs=0.7)
+
+
+def test_a_montage_of_two_programs_gives_two_links(linker: Linker) -> None:
+    answer = ask(linker, clip_of(np.concatenate([cut("p0", 20.2), cut("p4", 60.7, asset=1)])))
+    assert answer.decision == "linked"
+    assert {link.program_id for link in answer.links} == {"p0", "p4"}
+    assert answer.program_id == answer.links[0].program_id
+    assert answer.links[0].confidence >= answer.links[1].confidence
+    segments = {link.program_id: link.segments for link in answer.links}
+    (first,), (second,) = segments["p0"], segments["p4"]
+    assert (first.asset_id, second.asset_id) == ("p0-e0", "p4-e1")
+    assert first.clip_end_seconds == pytest.approx(15.0, abs=0.5)
+    assert second.clip_start_seconds == pytest.approx(15.0, abs=0.5)
+    assert second.asset_start_seconds == pytest.approx(60.7, abs=0.5)
+
+
+def test_two_assets_of_one_program_are_one_link_of_two_segments(linker: Linker) -> None:
+    answer = ask(linker, clip_of(np.concatenate([cut("p1", 20.2), cut("p1", 50.0, asset=1)])))
+    (link,) = answer.links
+    assert [segment.asset_id for segment in link.segments] == ["p1-e0", "p1-e1"]
+
+
+def test_the_same_answer_from_many_threads(linker: Linker) -> None:
+    clips = [clip_of(cut(f"p{i % 5}", 20.0 + i)) for i in range(20)]
+    alone = [ask(linker, clip) for clip in clips]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda clip: ask(linker, clip), clips)) == alone
+
+
+# ---------------------------------------------------------------- not linked
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_clip_of_no_program_is_not_linked(linker: Linker, seed: int) -> None:
+    stranger = Trajectory(5000 + seed, pace=PACE)(np.arange(0, 15, 0.5))
+    answer = ask(linker, clip_of(stranger))
+    assert (answer.decision, answer.program_id, answer.links) == ("none", None, ())
+    assert answer.confidence < SETTINGS.decision.review
+
+
+def test_frames_of_a_program_in_no_order_are_worth_less_than_its_cut(linker: Linker) -> None:
+    """Resembling frames alone are no alignment."""
+    vectors = cut("p2", 20.0, seconds=40.0)
+    mixed = vectors[np.random.default_rng(0).permutation(len(vectors))]
+    ordered, shuffled = ask(linker, clip_of(vectors)), ask(linker, clip_of(mixed))
+    covered = sum(s.clip_end_seconds - s.clip_start_seconds for k in shuffled.links for s in k.segments)
+    assert shuffled.confidence < ordered.confidence
+    assert covered < 40.0
+
+
+def test_twins_are_both_named_and_neither_leads(linker: Linker, live: LiveIndex) -> None:
+    """Two programs with the same frames: less sure than of a program without a twin."""
+    clip = clip_of(cut("p5", 30.4))
+    answer = ask(linker, clip)
+    assert {guess.program_id for guess in answer.candidates[:2]} == {"p5", "twin"}
+    assert answer.candidates[0].confidence == pytest.approx(answer.candidates[1].confidence)
+    alone = ask(linker, clip_of(cut("p4", 30.4)))
+    assert answer.confidence < alone.confidence
+    assert len(answer.links) <= 1
+    evidence = {live.programs[a.program]: a.evidence for a in assess(linker, clip, live)}
+    assert evidence["p5"] is not None
+    assert evidence["p5"].lead == pytest.approx(0.0, abs=0.01)
+
+
+def test_twins_are_not_linked_without_a_person(linker: Linker) -> None:
+    """Nothing in the frames says which of them it is."""
+    assert ask(linker, clip_of(cut("p5", 30.4))).decision != "linked"
+
+
+def assess(linker: Linker, clip: Descriptors, live: LiveIndex) -> list[Assessed]:
+    return linker.assess(clip, live.view)
+
+
+def test_a_clip_without_frames_has_no_answer(linker: Linker) -> None:
+    answer = ask(linker, Descriptors(np.zeros(0), np.zeros((0, D), np.float32), 12.0, 12))
+    assert (answer.decision, answer.program_id, answer.confidence) == ("none", None, 0.0)
+    assert (answer.links, answer.candidates) == ((), ())
+
+
+def test_an_empty_store_has_no_answer(tmp_path: Path) -> None:
+    empty = live_of(Catalog.create(tmp_path / "store", MODEL))
+    answer = ask(Linker(empty, SETTINGS), clip_of(cut("p0", 20.0)))
+    assert (answer.decision, answer.links, answer.candidates) == ("none", (), ())
+    assert answer.catalog_version == empty.version
+
+
+def test_one_frame_alone_is_less_sure_than_a_cut(linker: Linker) -> None:
+    one = ask(linker, clip_of(cut("p0", 20.0, seconds=0.5)))
+    many = ask(linker, clip_of(cut("p0", 20.0)))
+    assert one.candidates[0].program_id == "p0"
+    assert one.confidence < many.confidence
+
+
+def test_descriptors_that_are_no_number_are_refused(linker: Linker) -> None:
+    vectors = cut("p0", 20.0)
+    vectors[3, 5] = np.nan
+    with pytest.raises(ValueError, match="finite"):
+        ask(linker, Descriptors(np.arange(len(vectors)) / 2, vectors, 15.0, 30))
+
+
+# ---------------------------------------------------------------- words and thresholds
+
+
+@pytest.mark.parametrize("top", [0, 1, 2, 50])
+def test_so_many_candidates_as_asked_for_best_first(live: LiveIndex, top: int) -> None:
+    """Whatever the decision: here two programs hold the clip, one better than the other."""
+    linker = Linker(live, SETTINGS)
+    answer = ask(linker, clip_of(np.concatenate([cut("p0", 20.0), cut("p4", 20.0, seconds=4)])), top=top)
+    assert len(answer.candidates) == min(top, 2)
+    confidences = [guess.confidence for guess in answer.candidates]
+    assert confidences == sorted(confidences, reverse=True)
+    assert answer.program_id == "p0"
+
+
+@pytest.mark.parametrize(("link", "review", "decision"), [(1.0, 1e-6, "review"), (1e-6, 1e-6, "linked")])
+def test_the_thresholds_decide(live: LiveIndex, link: float, review: float, decision: str) -> None:
+    settings = Settings(decision=DecisionSettings(link=link, review=review))
+    calibration = Calibration((5.0, 0.0, 0.0), -4.0)  # never certain, never out of the question
+    answer = ask(Linker(live, settings, calibration), clip_of(cut("p1", 30.0)))
+    assert answer.decision == decision
+    assert [k.program_id for k in answer.links] == ["p1"]
+    assert answer.to_json()["program_id"] == ("p1" if decision == "linked" else None)
+
+
+def test_candidates_without_enough_confidence_are_named_but_not_linked(live: LiveIndex) -> None:
+    calibration = Calibration((0.0, 0.0, 0.0), -5.0)
+    answer = ask(Linker(live, SETTINGS, calibration), clip_of(cut("p1", 30.0)))
+    assert (answer.decision, answer.links) == ("none", ())
+    assert answer.candidates[0].program_id == "p1"
+    assert answer.confidence == answer.candidates[0].confidence
+
+
+def test_of_two_programs_over_the_same_frames_only_the_better_is_linked(live: LiveIndex) -> None:
+    """Even settings that would link both twins give the clip to one of them."""
+    eager = Settings(decision=DecisionSettings(link=0.2, review=0.1))
+    answer = ask(Linker(live, eager), clip_of(cut("p5", 30.4)))
+    assert answer.decision == "linked"
+    assert len(answer.links) == 1
+    assert len(answer.candidates) == 2
+
+
+def test_a_floor_above_all_neighbours_leaves_nothing(live: LiveIndex) -> None:
+    settings = Settings(voting=VotingSettings(floor=0.9999, background=0.99995))
+    answer = ask(Linker(live, settings), clip_of(cut("p1", 30.0)))
+    assert (answer.decision, answer.candidates) == ("none", ())
+
+
+# ---------------------------------------------------------------- changes of the store
+
+
+def test_a_link_depends_on_the_clips_neighbours_alone(tmp_path: Path) -> None:
+    """What makes the incremental re-link exact: programs that do not resemble the clip change nothing."""
+    catalog = Catalog.create(tmp_path / "store", MODEL)
+    add(catalog, "p0", "p1")
+    live = live_of(catalog)
+    linker, clip = Linker(live, SETTINGS), clip_of(cut("p1", 30.0))
+    before = ask(linker, clip)
+    add(catalog, "p2", "p3")
+    live.refresh()
+    after = ask(linker, clip)
+    assert after.catalog_version > before.catalog_version
+    assert replace(after, catalog_version=0) == replace(before, catalog_version=0)
+
+
+def test_a_removed_program_is_no_longer_linked_and_a_new_one_is(tmp_path: Path) -> None:
+    catalog = Catalog.create(tmp_path / "store", MODEL)
+    add(catalog, "p0", "p1")
+    live = live_of(catalog)
+    linker, clip = Linker(live, SETTINGS), clip_of(cut("p1", 30.0))
+    assert ask(linker, clip).program_id == "p1"
+    with catalog.writing() as writer:
+        writer.remove_programs(["p1"])
+    live.refresh()
+    assert ask(linker, clip).decision == "none"
+    add(catalog, "p1")
+    live.refresh()
+    assert ask(linker, clip).program_id == "p1"
+
+
+def test_a_file_that_could_not_be_read_has_an_answer_too() -> None:
+    failure = Failure("video", "no frame")
+    answer = failed("c", "/c.mp4", failure, model="fp", catalog_version=3)
+    assert answer.to_json()["error"] == {"kind": "video", "message": "no frame"}
+    assert (answer.decision, answer.links, answer.candidates, answer.catalog_version) == ("none", (), (), 3)
