@@ -1,0 +1,1 @@
+"""Ground truth, edits, measuring and demonstrations; never imported by the other packages."""

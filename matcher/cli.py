@@ -632,14 +632,15 @@ def _print_bench(table: BenchTable, as_json: bool) -> None:
     low, high = value["ratio_range"]
     goal = f"{'at least' if value['bench'] == 'ingest' else 'at most'} {value['goal']}"
     print_table(
-        f"{value['bench']}, {value['sampling']}: {value['ratio']:.2f} ({low:.2f} to {high:.2f}), wanted {goal}",
+        f"{value['bench']}, {value['sampling']}: {value['ratio']:.2f} ({low:.2f}–{high:.2f}), wanted {goal}",
         ("step", "frames", "seconds", "frames/s", "ratio"),
-        [
-            (row["name"], str(row["frames"]), f"{row['seconds']:.3f}", f"{row['frames_per_second']:.1f}",
-             f"{row['ratio']:.2f}")
-            for row in value["rows"]
-        ],
-    )  # fmt: skip
+        [_bench_row(row) for row in value["rows"]],
+    )
+
+
+def _bench_row(row: dict[str, Any]) -> Sequence[str]:
+    rate, ratio = f"{row['frames_per_second']:.1f}", f"{row['ratio']:.2f}"
+    return row["name"], str(row["frames"]), f"{row['seconds']:.3f}", rate, ratio
 
 
 def _settings(path: Path | None, **words: str | None) -> Settings:

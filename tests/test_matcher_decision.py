@@ -26,18 +26,24 @@ from matcher.decision import (
 from matcher.localize import Line, Match
 
 NAMES = [field.name for field in fields(Evidence)]
-PLAIN = Evidence(similarity=0.9, lead=0.02, frames=6.0)
+PLAIN = Evidence(similarity=0.9, lead=0.02, frames=6.0, speed=0.25)
 
 
 def unit(x: NDArray[np.floating]) -> NDArray[np.float32]:
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
 
-def a_match(frames: list[int], similarities: NDArray[np.float32]) -> Match:
-    return Match(0, 0.0, 1.0, Line(1.0, 0.0, 1.0), np.array(frames, np.int64), similarities)
+def a_match(frames: list[int], similarities: NDArray[np.float32], speed: float = 1.0) -> Match:
+    return Match(0, 0.0, 1.0, Line(speed, 0.0, 1.0), np.array(frames, np.int64), similarities)
 
 
-evidence = st.builds(Evidence, similarity=st.floats(-1, 1), lead=st.floats(-2, 2), frames=st.floats(1, 1e4))
+evidence = st.builds(
+    Evidence,
+    similarity=st.floats(-1, 1),
+    lead=st.floats(-2, 2),
+    frames=st.floats(1, 1e4),
+    speed=st.floats(0, 1),
+)
 
 
 # ---------------------------------------------------------------- weigh
@@ -51,7 +57,7 @@ def test_evidence_is_that_of_the_loops(seed: int, nq: int, pieces: int) -> None:
     rival = rng.uniform(-1, 1, nq).astype(np.float32)
     owner = rng.integers(-1, pieces, nq)
     matches = [
-        a_match(rows, rng.uniform(-1, 1, len(rows)).astype(np.float32))
+        a_match(rows, rng.uniform(-1, 1, len(rows)).astype(np.float32), rng.uniform(0.5, 2))
         for piece in range(pieces)
         if (rows := np.nonzero(owner == piece)[0].tolist())
     ]
@@ -60,16 +66,18 @@ def test_evidence_is_that_of_the_loops(seed: int, nq: int, pieces: int) -> None:
         assert got is None
         return
 
-    values, leads = [], []
+    values, leads, speeds = [], [], []
     for match in matches:
         for row, value in zip(match.frames, match.similarities, strict=True):
             values.append(float(value))
             leads.append(float(value) - float(rival[row]))
+            speeds.append(abs(math.log(match.line.speed) / math.log(2)))
     rows = [row for row in range(nq) if owner[row] >= 0]
     assert got is not None
     assert got.similarity == pytest.approx(sum(values) / len(values))
     assert got.lead == pytest.approx(sum(leads) / len(values), abs=1e-6)
     assert got.frames == pytest.approx(different_by_loops(vectors[rows]))
+    assert got.speed == pytest.approx(sum(speeds) / len(speeds))
     assert np.isfinite(got.features()).all()
     reversed_order = weigh(matches[::-1], vectors, rival)
     assert reversed_order is not None
@@ -84,7 +92,7 @@ def test_one_frame_is_evidence() -> None:
     match = a_match([0], np.array([0.9], np.float32))
     got = weigh([match], np.eye(1, 3, dtype=np.float32), np.array([0.6], np.float32))
     assert got is not None
-    assert got.frames == 1.0
+    assert (got.frames, got.speed) == (1.0, 0.0)
     assert (got.similarity, got.lead) == pytest.approx((0.9, 0.3))
 
 
@@ -142,13 +150,20 @@ def logistic(z: float) -> float:
 
 
 def test_the_features_keep_the_order_of_the_evidence() -> None:
-    assert PLAIN.features().tolist() == pytest.approx([0.9, math.tanh(0.02 / LEAD_SCALE), math.log(6.0)])
+    want = [0.9, math.tanh(0.02 / LEAD_SCALE), math.log(6.0), 0.25]
+    assert PLAIN.features().tolist() == pytest.approx(want)
+
+
+def test_half_and_double_speed_are_equally_far_from_the_true_one() -> None:
+    vectors, rival, one = np.eye(1, 3, dtype=np.float32), np.zeros(1, np.float32), np.ones(1, np.float32)
+    speeds = [weigh([a_match([0], one, speed)], vectors, rival) for speed in (0.5, 1.0, 2.0)]
+    assert [got.speed for got in speeds if got is not None] == pytest.approx([1.0, 0.0, 1.0])
 
 
 @settings(deadline=None)
-@given(a=evidence, weights=st.tuples(*[st.floats(-40, 40)] * 3), bias=st.floats(-50, 50))
+@given(a=evidence, weights=st.tuples(*[st.floats(-40, 40)] * 4), bias=st.floats(-50, 50))
 def test_confidence_is_that_of_a_match_times_that_of_the_duel(
-    a: Evidence, weights: tuple[float, float, float], bias: float
+    a: Evidence, weights: tuple[float, float, float, float], bias: float
 ) -> None:
     got = Calibration(weights, bias).confidence(a)
     z = bias + sum(w * x for w, x in zip(weights, a.features().tolist(), strict=True))
@@ -158,7 +173,7 @@ def test_confidence_is_that_of_a_match_times_that_of_the_duel(
 
 calibrations = st.one_of(
     st.just(SHIPPED),
-    st.builds(Calibration, st.tuples(*[st.floats(-5, 5)] * 3), st.floats(-5, 5)),
+    st.builds(Calibration, st.tuples(*[st.floats(-5, 5)] * 4), st.floats(-5, 5)),
 )
 
 
@@ -173,7 +188,7 @@ def test_confidence_follows_the_sign_of_each_weight(
     pulls against the weight nothing is promised.
     """
     weight = calibration.weights[NAMES.index(name)]
-    duel = {"similarity": 0.0, "lead": 1.0, "frames": a.lead}[name]
+    duel = {"lead": 1.0, "frames": a.lead}.get(name, 0.0)
     if weight * duel < 0:
         return
     raised = replace(a, **{name: getattr(a, name) + more})
@@ -183,14 +198,15 @@ def test_confidence_follows_the_sign_of_each_weight(
 
 def test_the_shipped_calibration_knows_good_from_poor() -> None:
     """Whatever the fit: nearly the same pictures, far ahead, are a link; one frame like any other is none."""
-    assert SHIPPED.confidence(Evidence(similarity=0.99, lead=0.1, frames=10.0)) > 0.95
-    assert SHIPPED.confidence(Evidence(similarity=0.8, lead=0.0, frames=1.0)) < 0.1
-    assert min(SHIPPED.weights) > 0
+    assert SHIPPED.confidence(Evidence(similarity=0.99, lead=0.1, frames=10.0, speed=0.0)) > 0.95
+    assert SHIPPED.confidence(Evidence(similarity=0.8, lead=0.0, frames=1.0, speed=1.0)) < 0.1
+    signs = dict(zip(NAMES, np.sign(SHIPPED.weights).tolist(), strict=True))
+    assert signs == {"similarity": 1.0, "lead": 1.0, "frames": 1.0, "speed": -1.0}
 
 
 @given(similarity=st.floats(-1, 1), frames=st.floats(1, 1e4))
 def test_without_a_lead_it_is_at_best_a_coins_throw(similarity: float, frames: float) -> None:
-    assert SHIPPED.confidence(Evidence(similarity, 0.0, frames)) <= 0.5
+    assert SHIPPED.confidence(Evidence(similarity, 0.0, frames, 0.0)) <= 0.5
 
 
 # ---------------------------------------------------------------- decide

@@ -242,7 +242,7 @@ def test_so_many_candidates_as_asked_for_best_first(live: LiveIndex, top: int) -
 @pytest.mark.parametrize(("link", "review", "decision"), [(1.0, 1e-6, "review"), (1e-6, 1e-6, "linked")])
 def test_the_thresholds_decide(live: LiveIndex, link: float, review: float, decision: str) -> None:
     settings = Settings(decision=DecisionSettings(link=link, review=review))
-    calibration = Calibration((5.0, 0.0, 0.0), -4.0)  # never certain, never out of the question
+    calibration = Calibration((5.0, 0.0, 0.0, 0.0), -4.0)  # never certain, never out of the question
     answer = ask(Linker(live, settings, calibration), clip_of(cut("p1", 30.0)))
     assert answer.decision == decision
     assert [k.program_id for k in answer.links] == ["p1"]
@@ -250,7 +250,7 @@ def test_the_thresholds_decide(live: LiveIndex, link: float, review: float, deci
 
 
 def test_candidates_without_enough_confidence_are_named_but_not_linked(live: LiveIndex) -> None:
-    calibration = Calibration((0.0, 0.0, 0.0), -5.0)
+    calibration = Calibration((0.0, 0.0, 0.0, 0.0), -5.0)
     answer = ask(Linker(live, SETTINGS, calibration), clip_of(cut("p1", 30.0)))
     assert (answer.decision, answer.links) == ("none", ())
     assert answer.candidates[0].program_id == "p1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,11 +13,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from trajectories import D, Trajectory, noisy, unit
 
+from matcher import localize as localize_module
 from matcher.localize import (
     MAX_SEGMENTS,
     MAX_SPEED,
     MIN_SPEED,
+    OTHER_SPEED_FRAMES,
     OTHER_SPEED_PENALTY,
+    RIVAL_MARGIN,
+    STRIDES,
     TOLERANCE_SECONDS,
     Line,
     Match,
@@ -53,10 +58,12 @@ def scattered(seed: int, m: int, *, on_line: int = 0) -> Scattered:
     return Scattered(clip, asset, rng.integers(1, 9, m + on_line) / 8)
 
 
-def heaviest_window(hits: Scattered, *, width: float, tolerance: float) -> float:
+def heaviest_window(
+    hits: Scattered, *, width: float, tolerance: float, unit_speed_alone: bool = False
+) -> float:
     """The best score of any line whose hits lie in one closed window of offsets, by literal loops."""
     best = 0.0
-    for speed in speed_grid(float(np.ptp(hits.clip)), tolerance):
+    for speed in [1.0] if unit_speed_alone else speed_grid(float(np.ptp(hits.clip)), tolerance):
         offsets = hits.asset - speed * hits.clip
         for low in offsets:
             by_time: dict[float, float] = {}
@@ -76,16 +83,25 @@ tolerances = st.sampled_from([0.5, 1.0, 1.7])
 
 
 @settings(deadline=None, max_examples=40)
-@given(**hit_sizes, tolerance=tolerances)
-def test_a_lines_score_lies_between_the_best_windows_of_one_and_two_tolerances(
-    seed: int, m: int, on_line: int, tolerance: float
+@given(**hit_sizes, tolerance=tolerances, any_frames=st.booleans())
+def test_a_lines_score_lies_between_the_best_windows(
+    seed: int, m: int, on_line: int, tolerance: float, any_frames: bool
 ) -> None:
-    """At least: hits within one tolerance of each other always share a bin. At most: a bin is as wide
-    as two, so what it holds fits into the window begun at its earliest hit."""
+    """At least: hits closer to each other than a bin less its stride always share one. At most: a bin is
+    as wide as two tolerances, so what it holds fits into the window begun at its earliest hit.
+
+    That a line at another speed than 1 must pass several frames of the asset can cost such a line its
+    place, so the lower bound is then that of speed 1.
+    """
     hits = scattered(seed, m, on_line=on_line)
-    line = find_line(hits.clip, hits.asset, hits.weights, tolerance_seconds=tolerance)
+    with pytest.MonkeyPatch.context() as patch:
+        if any_frames:
+            patch.setattr(localize_module, "OTHER_SPEED_FRAMES", 1)
+        line = find_line(hits.clip, hits.asset, hits.weights, tolerance_seconds=tolerance)
     assert line is not None
-    least = heaviest_window(hits, width=tolerance * (1 - SHARP), tolerance=tolerance)
+    width = (2 - 1 / STRIDES) * tolerance * (1 - SHARP)
+    assert width >= tolerance
+    least = heaviest_window(hits, width=width, tolerance=tolerance, unit_speed_alone=not any_frames)
     most = heaviest_window(hits, width=2 * tolerance * (1 + SHARP), tolerance=tolerance)
     assert least * (1 - 1e-6) <= line.score <= most * (1 + 1e-6)
     literal = brute_force_line(hits.clip, hits.asset, hits.weights, tolerance_seconds=tolerance)
@@ -116,6 +132,8 @@ def test_a_line_runs_through_the_hits_that_it_counts(
     near = np.abs(hits.asset - line.at(hits.clip)) <= 2 * tolerance + SHARP
     reachable = sum(hits.weights[near & (hits.clip == t)].max() for t in np.unique(hits.clip[near]))
     assert line.score <= reachable * (1 + 1e-9)
+    if abs(line.speed - 1) > 1e-6:
+        assert np.unique(hits.asset[near]).size >= OTHER_SPEED_FRAMES
 
 
 @settings(deadline=None, max_examples=40)
@@ -320,6 +338,11 @@ def test_a_few_frames_that_peak_elsewhere_do_not_move_the_line() -> None:
 # ---------------------------------------------------------------- localize
 
 
+def no_rival(clip: NDArray[np.float32]) -> NDArray[np.float32]:
+    """No other program resembles any frame."""
+    return np.full(len(clip), -1.0, np.float32)
+
+
 @dataclass
 class Program:
     """Assets with their frames, and what :func:`localize` needs of them."""
@@ -348,16 +371,29 @@ class Program:
         *,
         floor: float = FLOOR,
         end: float | None = None,
+        rival: NDArray[np.float32] | None = None,
     ) -> list[Match]:
         step = clip_seconds[1] - clip_seconds[0] if clip_seconds.size > 1 else 1.0
         end = float(clip_seconds[-1] + step) if end is None else end
         hits = self.hits(clip, floor=floor)
-        return localize(clip_seconds, clip, hits, self.read_band, floor=floor, clip_end_seconds=end)
+        return localize(
+            clip_seconds, clip, hits, self.read_band,
+            floor=floor, rival=no_rival(clip) if rival is None else rival, clip_end_seconds=end,
+        )  # fmt: skip
 
 
 def program_of(*trajectories: Trajectory, length: float = 120.0, gap: float = 1.0) -> Program:
     seconds = [np.arange(0, length, gap) for _ in trajectories]
     return Program(seconds, [curve(t) for curve, t in zip(trajectories, seconds, strict=True)])
+
+
+def covered(matches: list[Match]) -> float:
+    """Seconds of the clip."""
+    return sum(match.clip_end_seconds - match.clip_start_seconds for match in matches)
+
+
+def longest(matches: list[Match]) -> Match:
+    return max(matches, key=lambda match: match.clip_end_seconds - match.clip_start_seconds)
 
 
 def assert_sound(matches: list[Match], clip_seconds: Floats, *, end: float, floor: float) -> None:
@@ -387,8 +423,8 @@ def test_a_cut_is_found_at_its_place_and_speed(speed: float) -> None:
         clip = noisy(curve(offset + speed * clip_seconds), seed)
         matches = program_of(curve).localize(clip_seconds, clip)
         assert_sound(matches, clip_seconds, end=20.0, floor=FLOOR)
-        match = max(matches, key=lambda m: m.frames.size)
-        assert match.frames.size >= 0.9 * clip_seconds.size
+        match = longest(matches)
+        assert covered(matches) >= 0.9 * 20
         assert match.asset == 0
         assert match.line.speed == pytest.approx(speed, abs=0.02)
         start = match.line.at(np.array([0.0]))[0]
@@ -481,11 +517,24 @@ def test_a_still_picture_matches_as_a_whole_and_where_it_stands() -> None:
     clip_seconds = np.arange(0, 10, 0.5)
     matches = program.localize(clip_seconds, curve(np.full(clip_seconds.size, 50.0)))
     assert_sound(matches, clip_seconds, end=10.0, floor=FLOOR)
-    assert sum(match.frames.size for match in matches) >= 0.9 * clip_seconds.size
+    assert covered(matches) >= 0.9 * 10
     for match in matches:
         assert match.asset_start_seconds >= 49 - TOLERANCE_SECONDS
         assert match.asset_end_seconds <= 81 + TOLERANCE_SECONDS
         assert np.isfinite(match.line.offset_seconds)
+
+
+def test_what_resembles_another_program_more_is_not_part_of_the_match() -> None:
+    """The second half of the clip is in this program, but another one has it clearly better."""
+    curve = Trajectory(17)
+    clip_seconds = np.arange(0, 20, 0.5)
+    clip = noisy(curve(clip_seconds + 40.0), 17)
+    rival = np.where(clip_seconds < 10, -1.0, 1.0 + RIVAL_MARGIN + 1e-3).astype(np.float32)
+    (match,) = program_of(curve).localize(clip_seconds, clip, rival=rival)
+    assert match.clip_start_seconds == 0.0
+    assert match.clip_end_seconds == pytest.approx(10.0, abs=0.5)
+    (whole,) = program_of(curve).localize(clip_seconds, clip, rival=np.full(40, FLOOR, np.float32))
+    assert whole.clip_end_seconds == 20.0
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -496,12 +545,11 @@ def test_a_sparse_reference_places_a_clip_within_a_second(seed: int) -> None:
     offset = 30.6 + seed
     matches = program_of(curve, gap=4.0).localize(clip_seconds, noisy(curve(clip_seconds + offset), seed))
     assert_sound(matches, clip_seconds, end=20.0, floor=FLOOR)
-    assert sum(match.frames.size for match in matches) >= 0.8 * clip_seconds.size
-    longest = max(matches, key=lambda match: match.frames.size)
+    assert covered(matches) >= 0.8 * 20
     for match in matches:
         middle = (match.clip_start_seconds + match.clip_end_seconds) / 2
         # A frame is up to half a gap from its nearest key frame, which may lie off the line.
-        allowed = 1.0 if match is longest else 2.0 + TOLERANCE_SECONDS
+        allowed = 1.0 if match is longest(matches) else 2.0 + TOLERANCE_SECONDS
         assert match.line.at(np.array([middle]))[0] == pytest.approx(middle + offset, abs=allowed)
 
 
@@ -514,7 +562,7 @@ def test_repeated_frames_give_the_same_line() -> None:
     (twice,) = program_of(curve).localize(np.arange(0, 12, 0.25), np.repeat(clip, 2, axis=0))
     assert twice.asset_start_seconds == pytest.approx(once.asset_start_seconds, abs=0.3)
     assert twice.asset_end_seconds == pytest.approx(once.asset_end_seconds, abs=0.3)
-    assert twice.frames.size == 2 * once.frames.size
+    assert (twice.clip_start_seconds, twice.clip_end_seconds) == (0.0, 12.0)
 
 
 def test_one_frame_matches_where_it_is() -> None:
@@ -532,8 +580,7 @@ def test_without_hits_there_is_no_match(nq: int) -> None:
     clip = Trajectory(13)(np.arange(nq) / 2)
     hits = program.hits(clip, floor=0.99)
     assert len(hits) == 0
-    found = localize(np.arange(nq) / 2, clip, hits, program.read_band, floor=0.99, clip_end_seconds=nq / 2)
-    assert found == []
+    assert program.localize(np.arange(nq) / 2, clip, floor=0.99, end=nq / 2) == []
 
 
 def test_an_asset_without_frames_there_gives_no_match() -> None:
@@ -546,7 +593,8 @@ def test_an_asset_without_frames_there_gives_no_match() -> None:
     def gone(asset: int, start: float, stop: float) -> tuple[Floats, NDArray[np.float32]]:
         return np.zeros(0), np.zeros((0, D), np.float32)
 
-    assert localize(clip_seconds, clip, hits, gone, floor=FLOOR, clip_end_seconds=6.0) == []
+    found = localize(clip_seconds, clip, hits, gone, floor=FLOOR, rival=no_rival(clip), clip_end_seconds=6.0)
+    assert found == []
 
 
 def test_negative_similarities_match_above_a_negative_floor() -> None:
@@ -566,8 +614,20 @@ def test_a_match_at_the_very_beginning_does_not_start_before_it() -> None:
     clip_seconds = np.arange(0, 12, 0.5)
     matches = program_of(curve).localize(clip_seconds, curve(clip_seconds - 2.0))
     assert_sound(matches, clip_seconds, end=12.0, floor=FLOOR)
-    assert matches[0].asset_start_seconds <= 0.5
-    assert matches[-1].asset_end_seconds == pytest.approx(10.0, abs=0.5)
+    assert longest(matches).asset_start_seconds <= 0.5
+    assert longest(matches).asset_end_seconds == pytest.approx(10.0, abs=0.5)
+
+
+@pytest.mark.xfail(
+    reason="localize clears the frames compared, not the run: its ends match again", strict=True
+)
+def test_matches_share_no_time_of_the_clip() -> None:
+    """Between two matches the frames of one are not those of the other, compared or not."""
+    curve = Trajectory(16)
+    clip_seconds = np.arange(0, 12, 0.5)
+    matches = program_of(curve).localize(clip_seconds, curve(clip_seconds - 2.0))
+    for before, after in pairwise(matches):
+        assert before.clip_end_seconds <= after.clip_start_seconds
 
 
 @settings(deadline=None, max_examples=30)
@@ -591,7 +651,7 @@ def test_whatever_the_descriptors_the_matches_are_sound_and_the_order_of_hits_is
     hits = program.hits(clip, floor=floor)
     shuffled = localize(
         clip_seconds, clip, hits.select(rng.permutation(len(hits))), program.read_band,
-        floor=floor, clip_end_seconds=nq / 2,
+        floor=floor, rival=no_rival(clip), clip_end_seconds=nq / 2,
     )  # fmt: skip
     assert len(shuffled) == len(matches)
     for ours, theirs in zip(matches, shuffled, strict=True):

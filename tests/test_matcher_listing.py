@@ -1,0 +1,150 @@
+"""What the listings say: one object a program, a clip, a link, with every field."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from index.catalog import Catalog, ClipRecord, LinkRecord, ModelInfo, NewAsset, NewProgram, StoredClip
+from matcher.config import Settings
+from matcher.listing import clip_objects, folder_bytes, link_objects, program_objects, status_object
+from matcher.pipeline import link_record
+from matcher.records import Answer, Decision, Guess, Link, Segment
+from matcher.relink import Changes
+
+D = 8
+
+
+def _answer(clip_id: str, decision: Decision, *programs: str) -> Answer:
+    links = tuple(
+        Link(name, 0.9 - i / 100, (Segment(0.0, 4.0, "e1", 10.0, 14.0, 0.95),))
+        for i, name in enumerate(programs)
+    )
+    return Answer(clip_id, f"{clip_id}.mp4", decision, links, (Guess("p", "P", 0.25, 0.5),), "m", 3)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    """Programs p and q; a clip linked to both, one up for review, one of none, one without a link's row."""
+    catalog = Catalog.create(tmp_path / "store", ModelInfo("m", "model", D))
+    vectors = np.eye(D, dtype=np.float32)[:2]
+    with catalog.writing() as writer:
+        for name in ("p", "q"):
+            assets = [
+                NewAsset(asset, f"{name}/{asset}.mp4", asset, 2.0, np.arange(2.0), vectors)
+                for asset in ("e1", "e2")
+            ]
+            writer.add_program(NewProgram(name, name.upper(), ("X",), ("a/b",), "mark"), assets)
+        for clip_id in ("both", "look", "none", "torn"):
+            record = ClipRecord(clip_id, f"{clip_id}.mp4", "T", 4.0, 8, "m", "mark")
+            writer.put_clip(StoredClip(record, np.arange(2.0), vectors))
+        answers = [
+            _answer("both", "linked", "p", "q"),
+            _answer("look", "review", "q"),
+            _answer("none", "none"),
+        ]
+        writer.put_links([link_record(answer) for answer in answers])
+    catalog.refresh()
+    return catalog
+
+
+def _links(catalog: Catalog, program: str | None = None, decision: str | None = None) -> list[dict[str, Any]]:
+    found = list(link_objects(catalog, program=program, decision=decision))
+    json.dumps(found)
+    assert all(link.keys() >= {"clip_id", "program_id", "confidence", "segments"} for link in found)
+    return found
+
+
+def test_programs_with_their_assets(catalog: Catalog) -> None:
+    p, q = program_objects(catalog)
+    assert (p["program_id"], p["title"], p["aliases"], p["categories"]) == ("p", "P", ["X"], ["a/b"])
+    assert (p["duration_seconds"], p["frames"]) == (4.0, 4)
+    assert q["assets"] == [
+        {"asset_id": asset, "path": f"q/{asset}.mp4", "duration_seconds": 2.0, "frames": 2}
+        for asset in ("e1", "e2")
+    ]
+
+
+def test_clips_with_their_decision(catalog: Catalog) -> None:
+    found = {clip["clip_id"]: (clip["decision"], clip["program_id"]) for clip in clip_objects(catalog)}
+    assert found == {
+        "both": ("linked", "p"), "look": ("review", None), "none": ("none", None), "torn": (None, None),
+    }  # fmt: skip
+
+
+def test_one_object_a_link_and_one_with_null_for_a_clip_without(catalog: Catalog) -> None:
+    """What waits for a person is no link: who reads ``program_id`` must not take it for one."""
+    found = _links(catalog)
+    assert [(link["clip_id"], link["program_id"], link["decision"]) for link in found] == [
+        ("both", "p", "linked"), ("both", "q", "linked"), ("look", None, "review"), ("none", None, "none"),
+        ("torn", None, None),
+    ]  # fmt: skip
+    both, look, none, torn = found[0], *found[2:]
+    assert both["segments"][0]["asset_start_seconds"] == 10.0
+    assert (both["confidence"], look["confidence"], none["confidence"], torn["confidence"]) == (
+        0.9,
+        0.9,
+        0.25,
+        0.0,
+    )
+    assert [part["program_id"] for part in look["review"]] == ["q"]
+    assert all(link["segments"] == [] for link in (look, none, torn))
+    assert not any(link["stale"] for link in found)
+
+
+def test_links_of_one_program_or_decision(catalog: Catalog) -> None:
+    assert [link["clip_id"] for link in _links(catalog, program="p")] == ["both"]
+    assert [link["clip_id"] for link in _links(catalog, program="q")] == ["both", "look"]
+    assert _links(catalog, program="nope") == []
+    assert [link["program_id"] for link in _links(catalog, decision="linked")] == ["p", "q"]
+    assert [link["clip_id"] for link in _links(catalog, decision="none")] == ["none"]
+    assert _links(catalog, program="p", decision="review") == []
+
+
+def test_links_to_a_program_that_left_are_stale(catalog: Catalog) -> None:
+    with catalog.writing() as writer:
+        writer.remove_programs(["q"])
+    catalog.refresh()
+    assert [link["stale"] for link in _links(catalog)] == [False, True, True, False, False]
+
+
+def test_status_counts(catalog: Catalog) -> None:
+    status = status_object(catalog, Settings())
+    assert {name: status[name] for name in ("programs", "assets", "frames", "clips", "links", "reviews")} == {
+        "programs": 2, "assets": 4, "frames": 8, "clips": 4, "links": 3, "reviews": 0,
+    }  # fmt: skip
+    assert (status["model"], status["encoder"], status["dimensions"]) == ("m", "model", D)
+    assert status["index_frames"] == 8
+    assert status["bytes"] == folder_bytes(catalog.path) > 0
+    assert status["settings"] == Settings().digest()
+
+
+def test_changes_are_those_of_decision_or_program(tmp_path: Path) -> None:
+    changes = Changes()
+    changes.see(_answer("same", "linked", "p"), link_record(_answer("same", "linked", "p")))
+    changes.see(_answer("moved", "linked", "q"), link_record(_answer("moved", "linked", "p")))
+    changes.see(_answer("lost", "none"), link_record(_answer("lost", "review", "p")))
+    changes.see(_answer("new", "linked", "p"), None)
+    assert changes.counts() == {"linked": 3, "review": 0, "none": 1, "changed": 3}
+    for _ in range(2):  # a second night writes over the first
+        changes.write(tmp_path / "r" / "s", catalog_version=7, settings_digest="d")
+    assert (tmp_path / "r" / "s" / "changes.csv").read_text().splitlines() == [
+        "clip_id,decision_before,program_before,decision,program,confidence",
+        "moved,linked,p,linked,q,0.9",
+        "lost,review,,none,,0.25",
+        "new,,,linked,p,0.9",
+    ]
+    summary = json.loads((tmp_path / "r" / "s" / "summary.json").read_text())
+    assert summary == {
+        "catalog_version": 7,
+        "settings": "d",
+        "linked": 3,
+        "review": 0,
+        "none": 1,
+        "changed": 3,
+    }
+    assert isinstance(link_record(_answer("x", "none")), LinkRecord)

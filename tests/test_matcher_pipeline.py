@@ -1,0 +1,225 @@
+"""Adding, answering and keeping, with an encoder made for the test: the order of the stages."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import media
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from index.catalog import Catalog
+from index.live import LiveIndex
+from index.rows import StoredClip
+from matcher import pipeline
+from matcher.config import Settings
+from matcher.encoders.base import ModelInfo, unit_rows
+from matcher.inputs import AssetJob, ClipJob, ProgramJob, Refused
+from matcher.linking import Linker
+from matcher.pipeline import KEEP_BATCH, add_programs, keep, link_record, query_clips, relink_all
+from matcher.records import Answer
+from matcher.store import create_catalog, open_live
+
+SETTINGS = Settings()
+
+
+class Mosaic:
+    """Describes a picture by an 8 × 8 × 3 mosaic of it."""
+
+    info = ModelInfo("mosaic", "00112233", 192)
+    input_side = 64
+    batch_size = 4
+    engine = "numpy"
+
+    def __init__(self) -> None:
+        self.n_encoded = 0
+
+    def encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.n_encoded += len(images)
+        cells = images.reshape(-1, 8, 8, 8, 8, 3).astype(np.float32).mean(axis=(2, 4)).reshape(-1, 192)
+        return unit_rows(cells - cells.mean(axis=1, keepdims=True))
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four short films, a blank one, and one that is none."""
+    folder = tmp_path_factory.mktemp("films")
+    for number in range(4):
+        pictures = (media.moving(1000 * number + 11 * i) for i in range(8))
+        media.write(folder / f"f{number}.mp4", pictures, pts=[12 * i for i in range(8)])
+    media.write(folder / "blank.mp4", [media.flat(90)] * 3)
+    (folder / "bad.mp4").write_text("no film")
+    return folder
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    return create_catalog(tmp_path / "store", Mosaic.info)
+
+
+def _program(program_id: str, *paths: Path) -> ProgramJob:
+    return ProgramJob(program_id, tuple(AssetJob(path, path.stem) for path in paths))
+
+
+def _add(catalog: Catalog, *jobs: ProgramJob) -> list[pipeline.Added]:
+    with catalog.writing() as writer:
+        return list(add_programs(writer, jobs, Mosaic(), SETTINGS))
+
+
+def _linker(catalog: Catalog) -> Linker:
+    live: LiveIndex = open_live(catalog, SETTINGS.index)
+    return Linker(live, SETTINGS)
+
+
+def test_one_result_a_program_in_order_whatever_becomes_of_it(catalog: Catalog, films: Path) -> None:
+    """A bad file in the middle of a program must not shift the files of the next."""
+    f0, f1, f2, f3 = (films / f"f{i}.mp4" for i in range(4))
+    jobs = [
+        _program("a", f0, f1),
+        _program("b", f2, films / "bad.mp4", f3),
+        _program("c", films / "blank.mp4", f0),
+        _program("d", f2),
+        _program("e", films / "missing.mp4"),
+    ]
+    results = _add(catalog, *jobs)
+    assert [(r.program_id, r.outcome) for r in results] == [
+        ("a", "added"), ("b", "failed"), ("c", "failed"), ("d", "added"), ("e", "failed"),
+    ]  # fmt: skip
+    assert "bad.mp4" in results[1].message
+    assert "blank" in results[2].message
+    assert [p.program_id for p in catalog.programs()] == ["a", "d"]
+    assert {(asset.program_id, asset.asset_id) for asset in catalog.assets()} == {
+        ("a", "f0"),
+        ("a", "f1"),
+        ("d", "f2"),
+    }
+    catalog.refresh()
+    assert set(catalog.frame_counts()) == {record.number for record in catalog.programs()}
+
+    again = _add(catalog, *jobs)
+    assert [r.outcome for r in again] == ["unchanged", "failed", "failed", "unchanged", "failed"]
+
+
+def test_a_replaced_program_has_the_new_frames_only(catalog: Catalog, films: Path, tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    shutil.copy(films / "f0.mp4", film)
+    assert _add(catalog, _program("p", film))[0].outcome == "added"
+    old = catalog.frames_of(catalog.programs()[0].number)
+    shutil.copy(films / "f1.mp4", film)
+    assert _add(catalog, _program("p", film))[0].outcome == "replaced"
+    catalog.refresh()
+    (record,) = catalog.programs()
+    new = catalog.frames_of(record.number)
+    assert len(new.ids) == record.frame_count
+    assert not np.array_equal(old.vectors, new.vectors)
+
+
+def test_a_failed_replacement_leaves_the_program_as_it_was(catalog: Catalog, films: Path) -> None:
+    _add(catalog, _program("p", films / "f0.mp4"))
+    before = catalog.programs()
+    assert _add(catalog, _program("p", films / "f1.mp4", films / "bad.mp4"))[0].outcome == "failed"
+    catalog.refresh()
+    assert catalog.programs() == before
+    assert len(catalog.frames_of(before[0].number).ids) == before[0].frame_count
+
+
+def test_answers_come_in_order_with_refused_and_bad_ones_in_their_places(
+    catalog: Catalog, films: Path
+) -> None:
+    _add(catalog, *(_program(f"p{i}", films / f"f{i}.mp4") for i in range(4)))
+    jobs: list[ClipJob | Refused] = [
+        Refused("x", "row 2: no file", "x.mp4"),
+        ClipJob("c1", films / "f1.mp4"),
+        ClipJob("c2", films / "bad.mp4"),
+        ClipJob("c3", films / "blank.mp4"),
+        ClipJob("c4", films / "f3.mp4"),
+    ]
+    pairs = list(query_clips(_linker(catalog), jobs, Mosaic(), SETTINGS, top=2))
+    assert [answer.clip_id for answer, _ in pairs] == ["x", "c1", "c2", "c3", "c4"]
+    assert [answer.error is None for answer, _ in pairs] == [False, True, False, True, True]
+    assert [stored is None for _, stored in pairs] == [True, False, True, False, False]
+    assert pairs[0][0].error is not None
+    assert (pairs[0][0].path, pairs[0][0].error.message) == ("x.mp4", "row 2: no file")
+    assert pairs[1][0].candidates[0].program_id == "p1"
+    assert pairs[4][0].candidates[0].program_id == "p3"
+    assert (pairs[3][0].decision, pairs[3][0].candidates) == ("none", ())
+
+
+def test_kept_clips_are_not_described_again_and_answered_alike(
+    catalog: Catalog, films: Path, tmp_path: Path
+) -> None:
+    _add(catalog, *(_program(f"p{i}", films / f"f{i}.mp4") for i in range(4)))
+    clip = Path(shutil.copy(films / "f2.mp4", tmp_path / "clip.mp4"))
+    jobs = [ClipJob("a", clip), ClipJob("b", films / "f1.mp4")]
+    with catalog.writing() as writer:
+        first = list(
+            keep(writer, query_clips(_linker(catalog), jobs, Mosaic(), SETTINGS, top=3, kept=catalog))
+        )
+    shutil.copy(films / "f0.mp4", clip)
+    encoder = Mosaic()
+    with catalog.writing() as writer:
+        again = list(
+            keep(writer, query_clips(_linker(catalog), jobs, encoder, SETTINGS, top=3, kept=catalog))
+        )
+    assert again[1] == first[1]
+    assert again[0].candidates[0].program_id == "p0"
+    changed = catalog.clip("a")
+    assert changed is not None
+    assert encoder.n_encoded == len(changed.t_seconds)
+
+
+def test_a_relink_of_an_unchanged_catalogue_changes_nothing_at_all(catalog: Catalog, films: Path) -> None:
+    """To the last digit: what was kept are the numbers that the first answer was made from."""
+    _add(catalog, *(_program(f"p{i}", films / f"f{i}.mp4") for i in range(4)))
+    jobs = [ClipJob(f"c{i}", films / f"f{i}.mp4", "T") for i in range(4)]
+    with catalog.writing() as writer:
+        first = list(keep(writer, query_clips(_linker(catalog), jobs, Mosaic(), SETTINGS, top=3)))
+    with catalog.writing() as writer:
+        pairs = list(relink_all(writer, _linker(catalog), top=3))
+    assert sorted((answer for answer, _ in pairs), key=lambda a: a.clip_id) == first
+    for answer, before in pairs:
+        assert before is not None
+        assert before.answer == link_record(answer).answer
+
+
+def _pairs(n: int, catalog: Catalog) -> Iterator[tuple[Answer, StoredClip | None]]:
+    for i in range(n):
+        answer = Answer(f"c{i:03d}", "c.mp4", "none", (), (), Mosaic.info.fingerprint, 1)
+        if i == 1:
+            yield answer, None
+            continue
+        record = pipeline.ClipRecord(answer.clip_id, "c.mp4", "", 1.0, 1, Mosaic.info.fingerprint, "mark")
+        yield answer, StoredClip(record, np.zeros(1), np.ones((1, 192), np.float32))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, KEEP_BATCH, KEEP_BATCH + 1, 2 * KEEP_BATCH + 5])
+def test_all_answers_are_passed_on_and_those_with_descriptors_kept(catalog: Catalog, n: int) -> None:
+    with catalog.writing() as writer:
+        answers = list(keep(writer, _pairs(n, catalog)))
+    assert [answer.clip_id for answer in answers] == [f"c{i:03d}" for i in range(n)]
+    catalog.refresh()
+    kept = [f"c{i:03d}" for i in range(n) if i != 1]
+    assert [clip.clip_id for clip in catalog.clips()] == kept
+    assert [link.clip_id for link in catalog.links()] == kept
+
+
+def test_what_was_passed_on_is_kept_when_the_caller_stops_or_the_next_clip_fails(catalog: Catalog) -> None:
+    with catalog.writing() as writer:
+        answers = keep(writer, _pairs(10, catalog))
+        for _ in range(5):
+            next(answers)
+        answers.close()
+    catalog.refresh()
+    assert len(catalog.clips()) == 4
+
+    def failing() -> Iterator[tuple[Answer, StoredClip | None]]:
+        yield from _pairs(8, catalog)
+        raise RuntimeError("the encoder fell over")
+
+    with catalog.writing() as writer, pytest.raises(RuntimeError, match="fell over"):
+        list(keep(writer, failing()))
+    catalog.refresh()
+    assert len(catalog.links()) == 7
