@@ -9,9 +9,9 @@ import hashlib
 import os
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from matcher.errors import InputError
 
@@ -65,10 +65,19 @@ class VotingSettings(_Section):
 
 
 class DecisionSettings(_Section):
-    """Confidence at which a link is made, and at which a person is asked."""
+    """Confidence at which a link is made, and at which a person is asked.
+
+    Between two twins, neither is more likely than one half: that is a case for review.
+    """
 
     link: float = Field(0.95, gt=0, le=1)
-    review: float = Field(0.5, gt=0, le=1)
+    review: float = Field(0.3, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.review > self.link:
+            raise ValueError(f"review ({self.review}) must not be above link ({self.link})")
+        return self
 
 
 class Settings(_Section):

@@ -114,4 +114,4 @@ def decide(confidence: float, *, link: float, review: float) -> Decision:
 
 
 #: Made by ``scripts/fit_decision.py --films DIR --seed 11 --dramas 12 --clips 8``, which prints its figures.
-SHIPPED = Calibration(weights=(107.98, 1.55, 2.28, -2.17), bias=-104.98)
+SHIPPED = Calibration(weights=(107.0, 1.45, 2.33, -2.02), bias=-103.88)

@@ -88,7 +88,11 @@ class Match:
 
 
 def speed_grid(duration_seconds: float, tolerance_seconds: float) -> NDArray[np.float64]:
-    """Speeds from 0.5 to 2, 1 among them, so close that none is off by the tolerance at the clip's ends."""
+    """Speeds from 0.5 to 2, 1 among them, so close that none is off by the tolerance at the clip's ends.
+
+    Steps are between 1.1 and 9 %: beyond three minutes, at a tolerance of a second, a sped-up clip is
+    found in part, and the refinement and the next segments take up the rest.
+    """
     step = max(np.log(2.0) / 64, min(np.log(2.0) / 8, 2 * tolerance_seconds / max(duration_seconds, 1e-9)))
     half = int(np.ceil(np.log(MAX_SPEED) / step))
     exponents = np.linspace(-1.0, 1.0, 2 * half + 1)
@@ -121,34 +125,48 @@ def find_line(
     if clip_seconds.size == 0:
         return None
     times, row = np.unique(clip_seconds, return_inverse=True)
+    frame = np.unique(asset_seconds, return_inverse=True)[1]
     best: Line | None = None
     speeds = speed_grid(float(np.ptp(times)), tolerance_seconds)
     for speed in speeds[np.argsort(np.abs(np.log(speeds)), kind="stable")]:
         offsets = asset_seconds - speed * clip_seconds
-        low, score = _heaviest_bin(offsets, row, weights, tolerance_seconds)
         is_other = abs(speed - 1.0) >= 1e-9
+        needed = OTHER_SPEED_FRAMES if is_other else 1
+        low, score = _heaviest_bin(offsets, row, frame, weights, tolerance_seconds, least_frames=needed)
         score *= OTHER_SPEED_PENALTY if is_other else 1.0
-        if best is None or score > best.score * (1 + 1e-9):
+        if score > 0 and (best is None or score > best.score * (1 + 1e-9)):
             inside = (offsets >= low) & (offsets < low + 2 * tolerance_seconds)
-            if is_other and np.unique(asset_seconds[inside]).size < OTHER_SPEED_FRAMES:
-                continue
             centre = float(np.average(offsets[inside], weights=weights[inside]))
             best = Line(float(speed), centre, float(score))
     return best
 
 
 def _heaviest_bin(
-    offsets: NDArray[np.float64], row: NDArray[np.int64], weights: NDArray[np.float64], tolerance: float
+    offsets: NDArray[np.float64],
+    row: NDArray[np.int64],
+    frame: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    tolerance: float,
+    *,
+    least_frames: int,
 ) -> tuple[float, float]:
-    """Lower edge and weight of the best bin of width 2 * tolerance, at strides of a part of the tolerance."""
+    """Lower edge and weight of the best bin of width 2 * tolerance, at strides of a part of the tolerance.
+
+    Each clip time (``row``) counts once in a bin, with its best hit; a bin with fewer than
+    ``least_frames`` different asset frames (``frame``) weighs nothing.
+    """
     stride = tolerance / STRIDES
     cell = np.floor(offsets / stride).astype(np.int64)
     shifts = np.arange(2 * STRIDES)
     names, column = np.unique(cell[None, :] - shifts[:, None], return_inverse=True)
+    column = column.ravel()
     table = np.zeros((names.size, int(row.max()) + 1))
-    where = (column.ravel(), np.tile(row, shifts.size))
-    np.maximum.at(table, where, np.tile(weights, shifts.size))
+    np.maximum.at(table, (column, np.tile(row, shifts.size)), np.tile(weights, shifts.size))
     totals = table.sum(axis=1)
+    if least_frames > 1:
+        n_frames = int(frame.max()) + 1
+        pairs = np.unique(column * n_frames + np.tile(frame, shifts.size))
+        totals[np.bincount(pairs // n_frames, minlength=names.size) < least_frames] = 0.0
     winner = int(np.argmax(totals))
     return float(names[winner] * stride), float(totals[winner])
 
@@ -166,6 +184,8 @@ def brute_force_line(
         offsets = asset_seconds - speed * clip_seconds
         for low in offsets:
             inside = (offsets >= low) & (offsets < low + 2 * tolerance_seconds)
+            if abs(speed - 1.0) >= 1e-9 and np.unique(asset_seconds[inside]).size < OTHER_SPEED_FRAMES:
+                continue
             score = sum(
                 float(weights[inside & (clip_seconds == t)].max()) for t in np.unique(clip_seconds[inside])
             )
@@ -214,7 +234,8 @@ def localize(
             left[rows] = False
             continue
         matches.append(match)
-        left[match.frames[0] : match.frames[-1] + 1] = False
+        # All of its time is taken, also frames between those compared.
+        left &= (clip_seconds < match.clip_start_seconds) | (clip_seconds >= match.clip_end_seconds)
         if not left.any():
             break
     return sorted(matches, key=lambda match: match.clip_start_seconds)
@@ -278,19 +299,25 @@ def _follow(
     step = float(np.median(np.diff(clip_seconds))) if clip_seconds.size > 1 else clip_end_seconds
     start = 0.0 if run[0] == 0 and clip_seconds[0] <= step else float(clip_seconds[run[0]])
     end = min(clip_end_seconds, float(clip_seconds[run[-1]]) + step)
-    frames = _compared(run, distance)
+    frames = _compared(run, distance, min(TOLERANCE_SECONDS, 0.5 * step * line.speed + 0.01))
     return Match(asset, start, max(end, start), line, frames, on_line[frames])
 
 
-def _compared(run: NDArray[np.int64], distance: NDArray[np.float64]) -> NDArray[np.int64]:
+def _compared(
+    run: NDArray[np.int64], distance: NDArray[np.float64], reach_seconds: float
+) -> NDArray[np.int64]:
     """The frames of a run that are nearest to a sample of the asset, each sample counted once.
 
     Only there are the two pictures of one moment. The others lie between samples, where what moves
     has moved on, and would tell of the motion rather than of the match.
+
+    Args:
+        run: Rows of the clip's frames.
+        distance: (nq, nr) seconds between each frame's place on the line and each asset frame.
+        reach_seconds: Asset frames farther from the run count with none of its frames.
     """
-    nearest = run[distance[run].argmin(axis=0)]
-    within = distance[run].min(axis=0) <= TOLERANCE_SECONDS
-    return np.unique(nearest[within]) if within.any() else run
+    within = distance[run].min(axis=0) <= reach_seconds
+    return np.unique(run[distance[run].argmin(axis=0)][within]) if within.any() else run
 
 
 def similarity_on_line(

@@ -53,6 +53,8 @@ class Descriptors:
             raise ValueError(f"t_seconds {self.t_seconds.shape} does not fit vectors {self.vectors.shape}")
         if self.t_seconds.size > 1 and not bool(np.all(np.diff(self.t_seconds) > 0)):
             raise ValueError("t_seconds must be strictly increasing")
+        if not bool(np.isfinite(self.vectors).all()):
+            raise ValueError("vectors must be finite")
 
     def __len__(self) -> int:
         return int(self.t_seconds.size)

@@ -121,9 +121,9 @@ def _kills(
     wanted = _contents(whole)
     assert len(wanted) == 3
     rng = np.random.default_rng(seed)
-    # One moment in each of n equal parts of the run: the start-up (where nothing is written yet) counts once.
-    start_up = 0.25 * seconds
-    moments = start_up + (seconds - start_up) * (np.arange(n) + rng.random(n)) / n
+    # One moment in each of n equal parts of the run, without most of the start-up, where nothing is written.
+    start, stop = 0.25 * seconds, 0.9 * seconds
+    moments = start + (stop - start) * (np.arange(n) + rng.random(n)) / n
     killed = [
         _kill_and_check(matcher, library, before if i % 3 else None, wanted, folder / f"s{i}", moment)
         for i, moment in enumerate(rng.permutation(moments).tolist())

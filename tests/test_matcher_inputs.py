@@ -112,7 +112,8 @@ def test_a_name_too_long_is_left_to_the_decoder(folder: Path) -> None:
 
 def test_a_program_with_a_bad_row_is_refused_whole_and_once(folder: Path) -> None:
     manifest = _manifest(
-        folder, "program_id,path,category", "p,a.mp4,", "q,b.mp4,", "p,x.mp4,", "p,y.mp4,", ",a.mp4,", ",b.mp4,",
+        folder, "program_id,path,category", "p,a.mp4,", "q,b.mp4,", "p,x.mp4,", "p,y.mp4,",
+        ",a.mp4,", ",b.mp4,",
         "row 6,a.mp4,", "r,a.mp4,a/b/c/d",
     )  # fmt: skip
     jobs, refused = read_program_manifest(manifest)
