@@ -36,6 +36,8 @@ RUN_DROP = 0.12
 #: A frame that resembles another program this much more than this one is not part of the match: in a
 #: montage it belongs to that one.
 RIVAL_MARGIN = 0.03
+#: With fewer frames a segment cannot place a line of its own.
+SPLINTER_FRAMES = 3
 #: At most so many segments are looked for in one candidate.
 MAX_SEGMENTS = 6
 
@@ -238,7 +240,41 @@ def localize(
         left &= (clip_seconds < match.clip_start_seconds) | (clip_seconds >= match.clip_end_seconds)
         if not left.any():
             break
-    return sorted(matches, key=lambda match: match.clip_start_seconds)
+    return _joined(sorted(matches, key=lambda match: match.clip_start_seconds))
+
+
+def _joined(matches: list[Match]) -> list[Match]:
+    """Give splinters to the neighbour that they were cut from.
+
+    A frame next to a shot change may find its asset frame a second off, for the shot goes on there
+    only so long. It is no segment of its own: too few frames to place a line, beside one that
+    nearly goes through them.
+    """
+    joined: list[Match] = []
+    for match in matches:
+        before = joined[-1] if joined else None
+        if before is not None and _is_splinter(before, match):
+            longer = max(before, match, key=lambda m: m.frames.size)
+            joined[-1] = Match(
+                longer.asset, before.clip_start_seconds, match.clip_end_seconds, longer.line,
+                np.concatenate([before.frames, match.frames]),
+                np.concatenate([before.similarities, match.similarities]),
+            )  # fmt: skip
+        else:
+            joined.append(match)
+    return joined
+
+
+def _is_splinter(before: Match, after: Match) -> bool:
+    seam = 0.5 * (before.clip_end_seconds + after.clip_start_seconds)
+    apart = abs(before.line.speed * seam + before.line.offset_seconds
+                - after.line.speed * seam - after.line.offset_seconds)  # fmt: skip
+    return (
+        before.asset == after.asset
+        and after.clip_start_seconds - before.clip_end_seconds <= MAX_GAP_SECONDS
+        and min(before.frames.size, after.frames.size) < SPLINTER_FRAMES
+        and apart <= 2 * TOLERANCE_SECONDS
+    )
 
 
 def _best_line(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from trajectories import D, Trajectory, noisy, unit
 
+from matcher import localize as localize_module
 from matcher.localize import (
     MAX_SEGMENTS,
     MAX_SPEED,
@@ -649,3 +650,41 @@ def test_whatever_the_descriptors_the_matches_are_sound_and_the_order_of_hits_is
         np.testing.assert_array_equal(ours.frames, theirs.frames)
         assert (ours.asset, ours.line.speed) == (theirs.asset, pytest.approx(theirs.line.speed))
         assert ours.line.offset_seconds == pytest.approx(theirs.line.offset_seconds, abs=1e-6)
+
+
+# ---------------------------------------------------------------- splinters
+
+
+def piece(start: float, end: float, offset: float, n_frames: int, *, asset: int = 0) -> Match:
+    frames = np.arange(n_frames) + int(2 * start)
+    return Match(asset, start, end, Line(1.0, offset, 1.0), frames, np.full(n_frames, 0.9, np.float32))
+
+
+def test_a_splinter_joins_the_neighbour_that_nearly_goes_through_it() -> None:
+    """Its time and frames are kept, its line is not: one frame cannot place a line."""
+    joined = localize_module._joined([piece(0.0, 0.5, 12.6, 1), piece(0.5, 9.0, 14.0, 9)])
+    assert [(m.clip_start_seconds, m.clip_end_seconds, m.line.offset_seconds) for m in joined] == [
+        (0.0, 9.0, 14.0)
+    ]
+    assert joined[0].frames.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert joined[0].similarities.size == 10
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        piece(0.5, 9.0, 14.0 + 3 * TOLERANCE_SECONDS, 9),
+        piece(0.5, 9.0, 14.0, 9, asset=1),
+        piece(6.0, 9.0, 14.0, 6),
+    ],
+)
+def test_other_neighbours_stay_apart(after: Match) -> None:
+    """Farther off in the asset, in another asset, or after a long gap: a segment of its own."""
+    before = piece(0.0, 0.5, 13.5, 1)
+    assert localize_module._joined([before, after]) == [before, after]
+
+
+def test_two_long_segments_stay_apart_however_near() -> None:
+    """A jump cut of a second and a half is what the uploader did, and is said."""
+    parts = [piece(0.0, 4.0, 12.6, 8), piece(4.0, 9.0, 14.0, 9)]
+    assert localize_module._joined(parts) == parts
