@@ -76,6 +76,7 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     """
     debug = os.environ.get("MATCHER_DEBUG", "") not in ("", "0")
     _set_up_logs(debug)
+    _calm_threads()
     try:
         code = app(args=words, prog_name="matcher", standalone_mode=False)
         if code == INTERRUPTED:
@@ -87,6 +88,16 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
             traceback.print_exc()
         _fail(*_line_and_code(error))
     raise SystemExit(code or 0)
+
+
+def _calm_threads() -> None:
+    """Let idle worker threads of numpy and FAISS sleep at once, unless the caller says otherwise.
+
+    By default they spin for the next product, on the core that the decoder needs. These are those
+    libraries' own switches, read when they load.
+    """
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _line_and_code(error: Exception) -> tuple[str, int]:

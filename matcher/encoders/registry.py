@@ -23,7 +23,7 @@ class Lite0Onnx:
 
     Args:
         precision: "auto" takes int8 where its gate holds.
-        threads: ONNX Runtime's threads; 0 lets it choose.
+        threads: ONNX Runtime's threads; 0 is one where there are but two cores, else its own choice.
     """
 
     input_side = lite0.INPUT_SIDE
