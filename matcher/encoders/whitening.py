@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from matcher.encoders.base import unit_rows
 
-
 #: Up to so many rows are multiplied without BLAS.
 FEW_ROWS = 16
 
