@@ -56,6 +56,9 @@ Encoder = Annotated[
     typer.Option("--encoder", help="lite0, timm:NAME[@FILE], open_clip:NAME/PRETRAINED or a checkpoint."),
 ]
 DeviceWord = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
+PrecisionWord = Annotated[
+    str | None, typer.Option("--precision", help="auto, int8 or fp32, of the default encoder on the CPU.")
+]
 SamplingWord = Annotated[str | None, typer.Option("--sampling", help="fps=RATE or keyframes[=SECONDS].")]
 # Typer would refuse the whole batch for one file that may not be read.
 Clips = Annotated[list[Path] | None, typer.Argument(help="Clips.", readable=False)]
@@ -172,6 +175,7 @@ def add(
     store: Store = DEFAULT_STORE,
     encoder: Encoder = None,
     device: DeviceWord = None,
+    precision: PrecisionWord = None,
     config: Config = None,
     wait: Wait = 0.0,
     json: Json = False,
@@ -183,7 +187,7 @@ def add(
     """
     from matcher.inputs import program_job, read_program_manifest
 
-    settings = _settings(config, encoder=encoder, device=device, programs=sampling)
+    settings = _settings(config, encoder=encoder, device=device, precision=precision, programs=sampling)
     refused: list[Any] = []
     if manifest is not None:
         if program_id is not None:
@@ -276,11 +280,12 @@ def query(
     store: Store = DEFAULT_STORE,
     encoder: Encoder = None,
     device: DeviceWord = None,
+    precision: PrecisionWord = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
     """Say which programs clips are from, and where."""
-    settings = _settings(config, encoder=encoder, device=device, clips=sampling)
+    settings = _settings(config, encoder=encoder, device=device, precision=precision, clips=sampling)
     _answer(clips, manifest, title, store, settings, top=top, as_json=json, wait=None)
 
 
@@ -294,6 +299,7 @@ def link(
     store: Store = DEFAULT_STORE,
     encoder: Encoder = None,
     device: DeviceWord = None,
+    precision: PrecisionWord = None,
     config: Config = None,
     wait: Wait = 0.0,
     json: Json = False,
@@ -303,7 +309,7 @@ def link(
     Clips kept before and unchanged are answered without being decoded, so a batch that was cut
     off can be run again.
     """
-    settings = _settings(config, encoder=encoder, device=device, clips=sampling)
+    settings = _settings(config, encoder=encoder, device=device, precision=precision, clips=sampling)
     _answer(clips, manifest, title, store, settings, top=top, as_json=json, wait=wait)
 
 
@@ -591,6 +597,7 @@ def bench_ingest(
     repeat: Annotated[int, typer.Option(min=1, help="Rounds; the median counts.")] = 3,
     encoder: Encoder = None,
     device: DeviceWord = None,
+    precision: PrecisionWord = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -598,7 +605,7 @@ def bench_ingest(
     from eval.bench import bench_ingest as measure
     from matcher.decode import Sampling
 
-    settings = _settings(config, encoder=encoder, device=device, programs=sampling)
+    settings = _settings(config, encoder=encoder, device=device, precision=precision, programs=sampling)
     table = measure(
         videos, _load_encoder(settings), Sampling.parse(settings.sampling.programs), repeats=repeat
     )
@@ -613,6 +620,7 @@ def bench_query(
     store: Store = DEFAULT_STORE,
     encoder: Encoder = None,
     device: DeviceWord = None,
+    precision: PrecisionWord = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -622,7 +630,7 @@ def bench_query(
     from matcher.linking import Linker
     from matcher.store import open_live
 
-    settings = _settings(config, encoder=encoder, device=device, clips=sampling)
+    settings = _settings(config, encoder=encoder, device=device, precision=precision, clips=sampling)
     model, catalog = _open(store, settings)
     linker = Linker(open_live(catalog, settings.index), settings)
     table = measure(
@@ -659,8 +667,13 @@ def _settings(path: Path | None, **words: str | None) -> Settings:
     from matcher.config import load_settings
 
     settings = load_settings(path)
-    place = {"encoder": ("encoder", "spec"), "device": ("encoder", "device"),
-             "programs": ("sampling", "programs"), "clips": ("sampling", "clips")}  # fmt: skip
+    place = {
+        "encoder": ("encoder", "spec"),
+        "device": ("encoder", "device"),
+        "precision": ("encoder", "precision"),
+        "programs": ("sampling", "programs"),
+        "clips": ("sampling", "clips"),
+    }
     values = settings.model_dump()
     for name, word in words.items():
         if word is not None:
@@ -670,6 +683,8 @@ def _settings(path: Path | None, **words: str | None) -> Settings:
         from matcher.encoders.base import check_device
 
         check_device(str(words["device"]))
+    if words.get("precision") not in (None, "auto", "int8", "fp32"):
+        raise InputError(f"unknown precision {words['precision']!r}: use auto, int8 or fp32")
     return type(settings).model_validate(values)
 
 

@@ -119,7 +119,7 @@ def _add_one(
                 )
             seconds += found.duration_seconds
             yield NewAsset(
-                asset.asset_id, str(asset.path), asset.asset_id, found.duration_seconds,
+                asset.asset_id, str(asset.path.absolute()), asset.asset_id, found.duration_seconds,
                 found.t_seconds, found.vectors,
             )  # fmt: skip
 
@@ -183,7 +183,9 @@ def query_clips(
                 continue
             stored = _stored_clip(job, result.descriptors, model, marks[job.clip_id])
         else:  # the same pictures, but the file may lie elsewhere and be called otherwise
-            stored = replace(stored, record=replace(stored.record, path=str(job.path), title=job.title))
+            stored = replace(
+                stored, record=replace(stored.record, path=str(job.path.absolute()), title=job.title)
+            )
         yield linker.link(job.clip_id, str(job.path), _descriptors(stored), model=model, top=top), stored
 
 
@@ -259,7 +261,7 @@ def _kept_clips(kept: Catalog, marks: Mapping[str, str]) -> dict[str, StoredClip
 
 def _stored_clip(job: ClipJob, clip: Descriptors, model: str, mark: str) -> StoredClip:
     record = ClipRecord(
-        job.clip_id, str(job.path), job.title, clip.duration_seconds, clip.frames_seen, model, mark
+        job.clip_id, str(job.path.absolute()), job.title, clip.duration_seconds, clip.frames_seen, model, mark
     )
     # Rounded as the store rounds, so that a re-link finds the same answer to the last digit.
     return StoredClip(record, clip.t_seconds, clip.vectors.astype(np.float16).astype(np.float32))

@@ -279,6 +279,28 @@ def test_a_changed_clip_of_one_name_is_answered_anew(
     assert matcher("links", "--store", store, "--json").object["program_id"] == "p02"
 
 
+def test_files_named_from_here_are_kept_by_their_whole_path(
+    matcher: Run, library: Library, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later command may run elsewhere; the answer itself repeats the name that was given."""
+    clip = Path(shutil.copy(library.clips["p01"], tmp_path / "here.mp4"))
+    monkeypatch.chdir(tmp_path)
+    assert matcher("link", "--store", store, "here.mp4", "--json").object["path"] == "here.mp4"
+    assert matcher("clips", "--store", store, "--json").object["path"] == str(clip)
+    matcher("add", "local", "here.mp4", "--store", store)
+    programs = {p["program_id"]: p for p in matcher("programs", "--store", store, "--json").objects}
+    assert programs["local"]["assets"][0]["path"] == str(clip)
+
+
+def test_a_precision_that_is_asked_for_is_used(matcher: Run, library: Library, kept_store: Path) -> None:
+    """int8 and fp32 are one model to a store: both find the clip, neither is refused."""
+    for precision in ("fp32", "int8"):
+        ran = matcher(
+            "query", "--store", kept_store, library.clips["p01"], "--precision", precision, "--json"
+        )
+        assert ran.object["program_id"] == "p01"
+
+
 def test_a_clip_that_moved_is_listed_where_it_is(
     matcher: Run, library: Library, store: Path, tmp_path: Path
 ) -> None:
@@ -537,6 +559,7 @@ def test_help_takes_at_most_three_times_what_importing_typer_takes() -> None:
         ["add", "p", "x.mp4", "--sampling", "hourly"],
         ["query", "x.mp4", "--sampling", "fps=-1"],
         ["query", "x.mp4", "--device", "gpu"],
+        ["query", "x.mp4", "--precision", "int4"],
         ["query", "x.mp4", "--encoder", "nonesuch"],
         ["links", "--decision", "maybe"],
     ],
