@@ -473,6 +473,7 @@ class Catalog:
         lock.acquire(wait_seconds)
         try:
             self.refresh()
+            self._refuse_lost_tables()
             _make_tables(self._connection, self.model.d)
             self.refresh()
             writer = Writer(self)
@@ -485,6 +486,18 @@ class Catalog:
             lock.release()
 
     # ------------------------------------------------------------ inside
+
+    def _refuse_lost_tables(self) -> None:
+        """A store is whole once ``store.json`` is there, so a table that is not has been lost.
+
+        Made anew and empty, ``programs`` would turn every frame into an orphan to be cleaned away.
+        """
+        lost = [name for name in ("programs", "assets", "frames") if name not in self._tables]
+        if lost:
+            raise CatalogError(
+                f"the store {self.path} has lost its table {', '.join(lost)}: restore it from a copy, "
+                "or make a new one with matcher add --store DIR"
+            )
 
     def _refresh_table(self, name: str) -> int:
         """Bring one table to its latest version and return it; 0 where there is no table."""

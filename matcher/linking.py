@@ -140,7 +140,7 @@ class Linker:
         for candidate in assessed:
             if candidate.evidence is None or candidate.confidence < self._settings.decision.review:
                 continue
-            frames = np.concatenate([match.frames for match in candidate.matches])
+            frames = np.concatenate([match.run for match in candidate.matches])
             if np.isin(frames, taken).mean() > 0.5:
                 continue
             accepted.append((frames, candidate))

@@ -28,7 +28,7 @@ TOLERANCE_SECONDS = 1.0
 #: Bins of offsets begin this many times a tolerance: a line's hits lose at most a part of them to an edge.
 STRIDES = 4
 #: A line at another speed than 1 must pass so many different frames of the asset: through two goes any.
-OTHER_SPEED_FRAMES = 3
+OTHER_SPEED_FRAMES = 4
 #: A run of the clip without evidence longer than this ends a segment.
 MAX_GAP_SECONDS = 3.0
 #: A frame this much less similar than its segment's median is not part of it.
@@ -67,8 +67,11 @@ class Match:
         clip_start_seconds: First clip time that matches.
         clip_end_seconds: Where the match ends.
         line: From clip time to asset time.
-        frames: Rows of the clip's frames that match, ascending.
+        frames: Rows of the clip's frames that were compared, ascending: those that show the moments of the
+            asset's samples.
         similarities: Their cosines on the line.
+        run: Rows of all the clip's frames that match, ascending.
+        run_similarities: Their cosines on the line.
     """
 
     asset: int
@@ -77,6 +80,8 @@ class Match:
     line: Line
     frames: NDArray[np.int64]
     similarities: NDArray[np.float32]
+    run: NDArray[np.int64]
+    run_similarities: NDArray[np.float32]
 
     @property
     def asset_start_seconds(self) -> float:
@@ -162,9 +167,14 @@ def _heaviest_bin(
     shifts = np.arange(2 * STRIDES)
     names, column = np.unique(cell[None, :] - shifts[:, None], return_inverse=True)
     column = column.ravel()
-    table = np.zeros((names.size, int(row.max()) + 1))
-    np.maximum.at(table, (column, np.tile(row, shifts.size)), np.tile(weights, shifts.size))
-    totals = table.sum(axis=1)
+    # The best hit of each (bin, clip time): the first of its group once sorted by weight.
+    n_rows = int(row.max()) + 1
+    group = column * n_rows + np.tile(row, shifts.size)
+    weight = np.tile(weights, shifts.size)
+    order = np.lexsort((-weight, group))
+    group, weight = group[order], weight[order]
+    first = np.flatnonzero(np.r_[True, np.diff(group) != 0])
+    totals = np.bincount(group[first] // n_rows, weights=weight[first], minlength=names.size)
     if least_frames > 1:
         n_frames = int(frame.max()) + 1
         pairs = np.unique(column * n_frames + np.tile(frame, shifts.size))
@@ -259,6 +269,8 @@ def _joined(matches: list[Match]) -> list[Match]:
                 longer.asset, before.clip_start_seconds, match.clip_end_seconds, longer.line,
                 np.concatenate([before.frames, match.frames]),
                 np.concatenate([before.similarities, match.similarities]),
+                np.concatenate([before.run, match.run]),
+                np.concatenate([before.run_similarities, match.run_similarities]),
             )  # fmt: skip
         else:
             joined.append(match)
@@ -285,7 +297,8 @@ def _best_line(
     No line of an asset weighs more than the best hits of all frames there, so assets whose sum is
     below the best line found are not looked at: a series has a hundred, and few of them matter.
     """
-    weights = (hits.similarity - floor).astype(np.float64) + 1e-6
+    # Squared, so that the very frame outweighs the many that look alike.
+    weights = (hits.similarity - floor).astype(np.float64) ** 2 + 1e-9
     assets, column = np.unique(hits.asset, return_inverse=True)
     table = np.zeros((assets.size, clip_seconds.size))
     np.maximum.at(table, (column, hits.frame), weights)
@@ -335,25 +348,32 @@ def _follow(
     step = float(np.median(np.diff(clip_seconds))) if clip_seconds.size > 1 else clip_end_seconds
     start = 0.0 if run[0] == 0 and clip_seconds[0] <= step else float(clip_seconds[run[0]])
     end = min(clip_end_seconds, float(clip_seconds[run[-1]]) + step)
-    frames = _compared(run, distance, min(TOLERANCE_SECONDS, 0.5 * step * line.speed + 0.01))
-    return Match(asset, start, max(end, start), line, frames, on_line[frames])
+    frames = _compared(run, similarity, distance, min(TOLERANCE_SECONDS, step * line.speed))
+    return Match(asset, start, max(end, start), line, frames, on_line[frames], run, on_line[run])
 
 
 def _compared(
-    run: NDArray[np.int64], distance: NDArray[np.float64], reach_seconds: float
+    run: NDArray[np.int64],
+    similarity: NDArray[np.float32],
+    distance: NDArray[np.float64],
+    reach_seconds: float,
 ) -> NDArray[np.int64]:
-    """The frames of a run that are nearest to a sample of the asset, each sample counted once.
+    """The frames of a run that show the moments of the asset's samples, one for each sample.
 
     Only there are the two pictures of one moment. The others lie between samples, where what moves
-    has moved on, and would tell of the motion rather than of the match.
+    has moved on, and would tell of the motion rather than of the match. Of the frames on either side
+    of a sample the more similar one counts: key frames stand where shots change.
 
     Args:
         run: Rows of the clip's frames.
+        similarity: (nq, nr).
         distance: (nq, nr) seconds between each frame's place on the line and each asset frame.
-        reach_seconds: Asset frames farther from the run count with none of its frames.
+        reach_seconds: How far a frame may be from the sample whose moment it shows.
     """
-    within = distance[run].min(axis=0) <= reach_seconds
-    return np.unique(run[distance[run].argmin(axis=0)][within]) if within.any() else run
+    near = distance[run] <= reach_seconds
+    sampled = near.any(axis=0)
+    best = np.where(near, similarity[run], -np.inf).argmax(axis=0)
+    return np.unique(run[best[sampled]]) if sampled.any() else run
 
 
 def similarity_on_line(
@@ -398,11 +418,48 @@ def refine(
         rows, y, weights = _peaks(band_seconds, similarity, line.at(clip_seconds), 1.5 * TOLERANCE_SECONDS)
         x = clip_seconds[rows]
     else:
+        reach = min(gap / 2, 3 * TOLERANCE_SECONDS)
+        line = _slide(clip_seconds, band_seconds, similarity, line, reach)
+        if line.speed != 1.0:
+            middle = float(clip_seconds.mean())
+            plain = Line(1.0, line.speed * middle + line.offset_seconds - middle, line.score)
+            plain = _slide(clip_seconds, band_seconds, similarity, plain, 2 * reach)
+            # Few samples can be met at any speed, so another than 1 must be clearly better.
+            line = plain if plain.score >= OTHER_SPEED_PENALTY * line.score else line
         targets = (band_seconds - line.offset_seconds) / line.speed
-        reach = min(max(1.5 * TOLERANCE_SECONDS, gap / 2), 3 * TOLERANCE_SECONDS)
+        reach = max(1.5 * TOLERANCE_SECONDS, reach)
         rows, x, weights = _peaks(clip_seconds, similarity.T, targets, reach)
         y = band_seconds[rows]
     return _fit(x, y, weights, line) if rows.size else line
+
+
+def _slide(
+    clip_seconds: NDArray[np.float64],
+    band_seconds: NDArray[np.float64],
+    similarity: NDArray[np.float32],
+    line: Line,
+    reach_seconds: float,
+) -> Line:
+    """Move a line over sparse samples to where they fit best, by trying every offset within reach.
+
+    Among key frames seconds apart a clip's frames all find the same few samples, so the line through
+    the hits may be off by half a gap. The score of an offset is the sum over the asset's frames that
+    fall into the clip of their similarity, above what any frame has, to the clip frame of that moment;
+    the line that is returned carries it.
+    """
+    step = float(np.median(np.diff(clip_seconds))) if clip_seconds.size > 1 else 1.0
+    level = float(similarity.min())
+    best, best_shift = -np.inf, 0.0
+    shifts = np.arange(-reach_seconds, reach_seconds + step / 4, step / 2)
+    for shift in shifts[np.argsort(np.abs(shifts), kind="stable")]:
+        moments = (band_seconds - line.offset_seconds - shift) / line.speed
+        apart = np.abs(moments[:, None] - clip_seconds[None, :])
+        inside = apart.min(axis=1) <= step
+        columns = np.nonzero(inside)[0]
+        score = float((similarity[apart[inside].argmin(axis=1), columns] - level).sum())
+        if score > best + 1e-9:
+            best, best_shift = score, float(shift)
+    return Line(line.speed, line.offset_seconds + best_shift, best)
 
 
 def _peaks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,9 +93,12 @@ def add_programs(
 
 
 def _mark(job: ProgramJob, encoder: FrameEncoder, settings: Settings) -> str:
-    words = [job.program_id, job.title, *job.aliases, *job.categories, *(a.asset_id for a in job.assets)]
+    # As JSON, so that a word moved from one field to another is a change.
+    words = json.dumps(
+        [job.program_id, job.title, job.aliases, job.categories, [asset.asset_id for asset in job.assets]]
+    )
     return fingerprint_files(
-        (asset.path for asset in job.assets), encoder.info.fingerprint, settings.sampling.programs, *words
+        (asset.path for asset in job.assets), encoder.info.fingerprint, settings.sampling.programs, words
     )
 
 
@@ -162,7 +166,7 @@ def query_clips(
     model = encoder.info.fingerprint
     clips = [job for job in jobs if isinstance(job, ClipJob)]
     marks = {job.clip_id: fingerprint_files([job.path], model, settings.sampling.clips) for job in clips}
-    known = {} if kept is None else _kept_clips(kept, marks)
+    known = set() if kept is None else _unchanged(kept, marks)
     described = describe_files(
         (job.path for job in clips if job.clip_id not in known), encoder, sampling, on_frames=on_frames
     )
@@ -174,7 +178,8 @@ def query_clips(
         if isinstance(job, Refused):
             yield no_answer(job.name, job.path, Failure(InputError.kind, job.message))
             continue
-        stored = known.get(job.clip_id)
+        # Read one by one: the descriptors of a million clips do not fit into memory.
+        stored = kept.clip(job.clip_id) if kept is not None and job.clip_id in known else None
         if stored is None:
             result = next(described)
             if result.descriptors is None:
@@ -219,21 +224,21 @@ def relink_all(writer: Writer, linker: Linker, *, top: int) -> Iterator[tuple[An
     catalog = writer.catalog
     before = {link.clip_id: link for link in catalog.links()}
     batch: list[LinkRecord] = []
-    for clip in catalog.iter_clips():
-        record = clip.record
-        answer = linker.link(record.clip_id, record.path, _descriptors(clip), model=record.model, top=top)
-        batch.append(link_record(answer))
-        if len(batch) == KEEP_BATCH:
-            writer.put_links(batch)
-            batch = []
-        yield answer, before.get(record.clip_id)
-    writer.put_links(batch)
+    try:
+        for clip in catalog.iter_clips():
+            record = clip.record
+            answer = linker.link(record.clip_id, record.path, _descriptors(clip), model=record.model, top=top)
+            batch.append(link_record(answer))
+            if len(batch) == KEEP_BATCH:
+                writer.put_links(batch)
+                batch = []
+            yield answer, before.get(record.clip_id)
+    finally:  # also when interrupted: what was said is kept
+        writer.put_links(batch)
 
 
 def link_record(answer: Answer) -> LinkRecord:
     """An answer as the row that ``links`` keeps."""
-    import json
-
     return LinkRecord(
         clip_id=answer.clip_id,
         decision=answer.decision,
@@ -250,12 +255,10 @@ def _store(writer: Writer, batch: Sequence[tuple[Answer, StoredClip]]) -> None:
         writer.put_links([link_record(answer) for answer, _ in batch])
 
 
-def _kept_clips(kept: Catalog, marks: Mapping[str, str]) -> dict[str, StoredClip]:
-    """The kept ones of these clips that have not changed since."""
+def _unchanged(kept: Catalog, marks: Mapping[str, str]) -> set[str]:
+    """Those of these clips that are kept and have not changed since."""
     return {
-        clip.record.clip_id: clip
-        for clip in kept.iter_clips(list(marks))
-        if clip.record.source_fingerprint == marks[clip.record.clip_id]
+        record.clip_id for record in kept.clips() if marks.get(record.clip_id) == record.source_fingerprint
     }
 
 

@@ -38,10 +38,9 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 def _print_result(text: str) -> None:
-    """Write to stdout; where its reader has gone (`| head`), end without a word and without fault.
+    """Write to stdout; where its reader has gone (`| head`), go on without a word.
 
-    Raises:
-        SystemExit: With 0, when nobody reads.
+    An add or a link must not stop midway because nobody reads what it says.
     """
     try:
         sys.stdout.write(text)
@@ -49,7 +48,6 @@ def _print_result(text: str) -> None:
     except BrokenPipeError:
         # What is still buffered would be written, and fail again, when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
 
 
 def summary(counts: dict[str, int], seconds: float) -> None:

@@ -393,7 +393,21 @@ def test_a_store_may_be_called_anything(tmp_path: Path, name: str) -> None:
     assert sorted(entry.name for entry in (tmp_path / "deep").iterdir()) == [name]
 
 
-@pytest.mark.parametrize("missing", ["assets", "frames", "clips", "links", "reviews", "programs"])
+@pytest.mark.parametrize("missing", ["programs", "assets", "frames"])
+def test_a_writer_refuses_a_store_that_lost_a_table(store: Path, missing: str) -> None:
+    """A partial copy, say: a new, empty `programs` would make every frame an orphan to be cleaned away."""
+    catalog = Catalog.open(store)
+    with catalog.writing() as writer:
+        writer.add_program(NewProgram("p"), [asset_of("a")])
+    kept = store.parent / "kept"
+    (store / "tables" / f"{missing}.lance").rename(kept)
+    with pytest.raises(CatalogError, match=f"lost its table {missing}"), Catalog.open(store).writing():
+        raise AssertionError("a writer must not be given")
+    kept.rename(store / "tables" / f"{missing}.lance")
+    assert Catalog.open(store).counts()["frames"] == 5
+
+
+@pytest.mark.parametrize("missing", ["clips", "links", "reviews"])
 def test_a_store_with_only_some_tables_opens(store: Path, missing: str) -> None:
     """For reading as if the table were empty; a writer makes it."""
     shutil.rmtree(store / "tables" / f"{missing}.lance")

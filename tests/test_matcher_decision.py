@@ -34,7 +34,8 @@ def unit(x: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def a_match(frames: list[int], similarities: NDArray[np.float32], speed: float = 1.0) -> Match:
-    return Match(0, 0.0, 1.0, Line(speed, 0.0, 1.0), np.array(frames, np.int64), similarities)
+    rows = np.array(frames, np.int64)
+    return Match(0, 0.0, 1.0, Line(speed, 0.0, 1.0), rows, similarities, rows, similarities)
 
 
 evidence = st.builds(
@@ -82,6 +83,20 @@ def test_evidence_is_that_of_the_loops(seed: int, nq: int, pieces: int) -> None:
     reversed_order = weigh(matches[::-1], vectors, rival)
     assert reversed_order is not None
     np.testing.assert_allclose(reversed_order.features(), got.features(), rtol=1e-6, atol=1e-9)
+
+
+def test_the_lead_counts_over_the_whole_run() -> None:
+    """On the frames that one twin happens to have sampled, the other always looks worse."""
+    similarities = np.array([0.99, 0.97, 0.99, 0.97], np.float32)
+    rival = np.array([0.97, 0.99, 0.97, 0.99], np.float32)
+    sampled = np.array([0, 2])
+    match = Match(
+        0, 0.0, 2.0, Line(1.0, 0.0, 1.0), sampled, similarities[sampled], np.arange(4), similarities
+    )
+    got = weigh([match], np.eye(4, dtype=np.float32), rival)
+    assert got is not None
+    assert got.lead == pytest.approx(0.0, abs=1e-6)
+    assert got.similarity == pytest.approx(0.99)
 
 
 def test_without_matches_there_is_no_evidence() -> None:

@@ -218,7 +218,7 @@ def test_the_best_line_over_all_assets_is_that_of_looking_at_each(seed: int, m: 
     for asset in set(hits.asset.tolist()):
         own = hits.select(hits.asset == asset)
         lines[asset] = find_line(
-            clip_seconds[own.frame], own.asset_seconds, own.similarity.astype(float) - FLOOR + 1e-6,
+            clip_seconds[own.frame], own.asset_seconds, (own.similarity - FLOOR).astype(float) ** 2 + 1e-9,
             tolerance_seconds=TOLERANCE_SECONDS,
         )  # fmt: skip
     assert found is not None
@@ -657,7 +657,8 @@ def test_whatever_the_descriptors_the_matches_are_sound_and_the_order_of_hits_is
 
 def piece(start: float, end: float, offset: float, n_frames: int, *, asset: int = 0) -> Match:
     frames = np.arange(n_frames) + int(2 * start)
-    return Match(asset, start, end, Line(1.0, offset, 1.0), frames, np.full(n_frames, 0.9, np.float32))
+    values = np.full(n_frames, 0.9, np.float32)
+    return Match(asset, start, end, Line(1.0, offset, 1.0), frames, values, frames, values)
 
 
 def test_a_splinter_joins_the_neighbour_that_nearly_goes_through_it() -> None:
@@ -667,7 +668,8 @@ def test_a_splinter_joins_the_neighbour_that_nearly_goes_through_it() -> None:
         (0.0, 9.0, 14.0)
     ]
     assert joined[0].frames.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
-    assert joined[0].similarities.size == 10
+    assert joined[0].run.tolist() == joined[0].frames.tolist()
+    assert joined[0].similarities.size == joined[0].run_similarities.size == 10
 
 
 @pytest.mark.parametrize(
@@ -688,3 +690,12 @@ def test_two_long_segments_stay_apart_however_near() -> None:
     """A jump cut of a second and a half is what the uploader did, and is said."""
     parts = [piece(0.0, 4.0, 12.6, 8), piece(4.0, 9.0, 14.0, 9)]
     assert localize_module._joined(parts) == parts
+
+
+def test_one_stored_frame_of_an_asset_is_enough() -> None:
+    """No gap between samples is known then, and nothing may be tried over an endless reach."""
+    clip_seconds = np.arange(6) / 2
+    similarity = np.linspace(0.9, 0.99, 6, dtype=np.float32)[:, None]
+    line = localize_module.refine(clip_seconds, np.array([3.0]), similarity, Line(1.0, 2.0, 1.0))
+    assert np.isfinite(line.offset_seconds)
+    assert line.speed == 1.0
