@@ -14,7 +14,7 @@ from index.live import LiveIndex
 from index.view import LiveView
 from matcher.config import Settings
 from matcher.decision import SHIPPED, Calibration, Evidence, decide, weigh
-from matcher.localize import Match, localize
+from matcher.localize import RIVAL_MARGIN, Match, localize
 from matcher.records import Answer, Descriptors, Failure, Guess, Link, Segment
 from matcher.voting import Hits, best_rival, collect_hits, vote
 
@@ -114,6 +114,11 @@ class Linker:
     def _localize(
         self, clip: Descriptors, hits: Hits, program: int, rival: NDArray[np.float32], view: LiveView
     ) -> list[Match]:
+        own = hits.select(hits.program == program)
+        # Only frames that may be on a match, which most candidates have none of, are worth aligning.
+        if not np.any(own.similarity >= rival[own.frame] - RIVAL_MARGIN):
+            return []
+
         def read_band(
             asset: int, start: float, stop: float
         ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
@@ -123,7 +128,7 @@ class Linker:
         return localize(
             clip.t_seconds,
             clip.vectors,
-            hits.select(hits.program == program),
+            own,
             read_band,
             floor=self._settings.voting.floor,
             rival=rival,

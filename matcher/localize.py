@@ -167,14 +167,14 @@ def _heaviest_bin(
     shifts = np.arange(2 * STRIDES)
     names, column = np.unique(cell[None, :] - shifts[:, None], return_inverse=True)
     column = column.ravel()
-    # The best hit of each (bin, clip time): the first of its group once sorted by weight.
+    # The best hit of each (bin, clip time): the greatest of its group once sorted.
     n_rows = int(row.max()) + 1
     group = column * n_rows + np.tile(row, shifts.size)
-    weight = np.tile(weights, shifts.size)
-    order = np.lexsort((-weight, group))
-    group, weight = group[order], weight[order]
-    first = np.flatnonzero(np.r_[True, np.diff(group) != 0])
-    totals = np.bincount(group[first] // n_rows, weights=weight[first], minlength=names.size)
+    order = np.argsort(group, kind="stable")
+    group = group[order]
+    first = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
+    best = np.maximum.reduceat(np.tile(weights, shifts.size)[order], first)
+    totals = np.bincount(group[first] // n_rows, weights=best, minlength=names.size)
     if least_frames > 1:
         n_frames = int(frame.max()) + 1
         pairs = np.unique(column * n_frames + np.tile(frame, shifts.size))
