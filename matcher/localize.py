@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,7 @@ SPLINTER_FRAMES = 3
 #: At most so many segments are looked for in one candidate.
 MAX_SEGMENTS = 6
 
+Times = TypeVar("Times", float, NDArray[np.float64])
 #: ``(asset, start_seconds, stop_seconds) -> (nr,) times, (nr, d) descriptors`` in time order.
 BandReader = Callable[[int, float, float], tuple[NDArray[np.float64], NDArray[np.float32]]]
 
@@ -53,8 +55,8 @@ class Line:
     offset_seconds: float
     score: float
 
-    def at(self, clip_seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Asset times of clip times."""
+    def at(self, clip_seconds: Times) -> Times:
+        """Asset times of clip times, or of one."""
         return self.speed * clip_seconds + self.offset_seconds
 
 
@@ -86,12 +88,12 @@ class Match:
     @property
     def asset_start_seconds(self) -> float:
         """Where it starts in the asset."""
-        return max(0.0, self.line.speed * self.clip_start_seconds + self.line.offset_seconds)
+        return max(0.0, self.line.at(self.clip_start_seconds))
 
     @property
     def asset_end_seconds(self) -> float:
         """Where it ends in the asset."""
-        return max(0.0, self.line.speed * self.clip_end_seconds + self.line.offset_seconds)
+        return max(0.0, self.line.at(self.clip_end_seconds))
 
 
 def speed_grid(duration_seconds: float, tolerance_seconds: float) -> NDArray[np.float64]:
@@ -279,8 +281,7 @@ def _joined(matches: list[Match]) -> list[Match]:
 
 def _is_splinter(before: Match, after: Match) -> bool:
     seam = 0.5 * (before.clip_end_seconds + after.clip_start_seconds)
-    apart = abs(before.line.speed * seam + before.line.offset_seconds
-                - after.line.speed * seam - after.line.offset_seconds)  # fmt: skip
+    apart = abs(before.line.at(seam) - after.line.at(seam))
     return (
         before.asset == after.asset
         and after.clip_start_seconds - before.clip_end_seconds <= MAX_GAP_SECONDS
@@ -342,7 +343,7 @@ def _follow(
     # A frame far from any sample of the asset (key frames may be seconds apart) is no evidence against it.
     sampled = distance.min(axis=1) <= TOLERANCE_SECONDS
     bar = np.maximum(floor, float(np.median(on_line[rows])) - RUN_DROP)
-    run = _longest_run(clip_seconds, left & (on_line >= np.where(sampled, bar, floor)), rows)
+    run = _longest_run(clip_seconds, on_line >= np.where(sampled, bar, floor), left, rows)
     if run.size == 0:
         return None
     step = float(np.median(np.diff(clip_seconds))) if clip_seconds.size > 1 else clip_end_seconds
@@ -422,7 +423,7 @@ def refine(
         line = _slide(clip_seconds, band_seconds, similarity, line, reach)
         if line.speed != 1.0:
             middle = float(clip_seconds.mean())
-            plain = Line(1.0, line.speed * middle + line.offset_seconds - middle, line.score)
+            plain = Line(1.0, line.at(middle) - middle, line.score)
             plain = _slide(clip_seconds, band_seconds, similarity, plain, 2 * reach)
             # Few samples can be met at any speed, so another than 1 must be clearly better.
             line = plain if plain.score >= OTHER_SPEED_PENALTY * line.score else line
@@ -516,13 +517,21 @@ def _fit(x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.flo
 
 
 def _longest_run(
-    clip_seconds: NDArray[np.float64], matching: NDArray[np.bool_], rows: NDArray[np.int64]
+    clip_seconds: NDArray[np.float64],
+    matching: NDArray[np.bool_],
+    left: NDArray[np.bool_],
+    rows: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """Rows of the run of matching frames that holds most of ``rows``; gaps up to the limit are bridged."""
-    positions = np.nonzero(matching)[0]
+    """Rows of the run of matching frames that holds most of ``rows``.
+
+    Gaps up to the limit are bridged, but never over a frame that another match has taken.
+    """
+    positions = np.nonzero(matching & left)[0]
     if positions.size == 0:
         return positions
-    breaks = np.nonzero(np.diff(clip_seconds[positions]) > MAX_GAP_SECONDS)[0] + 1
+    taken = np.cumsum(~left)[positions]
+    apart = (np.diff(clip_seconds[positions]) > MAX_GAP_SECONDS) | (np.diff(taken) > 0)
+    breaks = np.nonzero(apart)[0] + 1
     runs = np.split(positions, breaks)
     held = [np.isin(run, rows).sum() for run in runs]
     return runs[int(np.argmax(held))]
