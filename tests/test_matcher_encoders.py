@@ -441,6 +441,149 @@ def test_without_the_weights_package_its_name_is_told(monkeypatch: pytest.Monkey
         lite0.weights_path()
 
 
+# ---------------------------------------------------------------- the default model with another whitening
+
+
+@pytest.fixture(scope="module")
+def own_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whitening to 40 dimensions that nobody learnt."""
+    rng = np.random.default_rng(0)
+    own = Whitening(
+        rng.normal(size=lite0.RAW_DIMENSIONS).astype(np.float32) / 100,
+        rng.normal(size=(lite0.RAW_DIMENSIONS, 40)).astype(np.float32),
+    )
+    path = tmp_path_factory.mktemp("whitening") / "own.safetensors"
+    own.save(path, notes={})
+    return path
+
+
+@pytest.fixture
+def kept_graph(default: registry.Lite0Onnx, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The default model's graph for any whitening, so that none is exported; holds what it was asked for."""
+    asked: dict[str, Any] = {}
+
+    def kept(name: str, make_model: Any, **words: Any) -> GraphFile:
+        asked.update(words, name=name)
+        return default._graph
+
+    monkeypatch.setattr(registry, "ensure_graph", kept)
+    return asked
+
+
+def test_another_whitening_is_the_same_model_behind_it(
+    own_file: Path, kept_graph: dict[str, Any], frames_and_truth: tuple[NDArray[np.uint8], Vectors]
+) -> None:
+    images, raw = frames_and_truth
+    own, spec = Whitening.load(own_file), f"lite0@{own_file}"
+    encoder = load_encoder(spec, device="cpu", threads=1)
+    got = encoder.encode(images)
+    assert got.shape == (N_FRAMES, 40)
+    assert worst_cosine(got, own.apply(raw)) > 0.98
+    assert (encoder.info.spec, encoder.info.d) == (spec, 40)
+    assert encoder.info.fingerprint not in (
+        lite0.info().fingerprint,
+        lite0.info_without_whitening().fingerprint,
+    )
+    # The gate holds the graph to the answers behind this whitening, and by its own name.
+    assert kept_graph["name"] == encoder.info.fingerprint
+    assert kept_graph["whitening"].to_bytes() == own.to_bytes()
+
+
+def test_the_fingerprint_tells_whitenings_apart_by_their_numbers_not_their_place(
+    own_file: Path, tmp_path: Path, kept_graph: dict[str, Any]
+) -> None:
+    own = Whitening.load(own_file)
+    same, other, shipped = (tmp_path / f"{name}.safetensors" for name in ("same", "other", "shipped"))
+    own.save(same, notes={"of": "another time"})
+    Whitening(own.mean, own.projection[:, ::-1].copy()).save(other, notes={})
+    lite0.whitening().save(shipped, notes={})
+    marks = [
+        load_encoder(f"lite0@{path}", device="cpu", threads=1).info.fingerprint
+        for path in (own_file, same, other, shipped)
+    ]
+    assert marks[0] == marks[1] != marks[2]
+    assert marks[3] == lite0.info().fingerprint
+
+
+def test_on_cuda_another_whitening_goes_along(own_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen from the CPU: what torch's engine is given."""
+    asked: dict[str, Any] = {}
+
+    class Taken:
+        def __init__(self, module: nn.Module, info: ModelInfo, **options: Any) -> None:
+            asked.update(options, info=info)
+
+    monkeypatch.setattr(registry, "_wants_cuda", lambda device: True)
+    monkeypatch.setattr(lite0, "torch_model", Tiny)
+    monkeypatch.setattr(torch_engine, "TorchEncoder", Taken)
+    assert isinstance(load_encoder(f"lite0@{own_file}"), Taken)
+    assert asked["whitening"].to_bytes() == Whitening.load(own_file).to_bytes()
+    assert asked["info"] == lite0.info_with(Whitening.load(own_file), f"lite0@{own_file}")
+
+
+def whitening_file(path: Path, **tensors: torch.Tensor) -> None:
+    save_file(tensors, path)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda path: None, "no whitening file"),
+        (lambda path: path.mkdir(), "no whitening file"),
+        (lambda path: path.write_bytes(b""), "is no whitening file: wanted a safetensors file"),
+        (lambda path: path.write_bytes(b"a text, not tensors"), "is no whitening file"),
+        (lambda path: whitening_file(path, mean=torch.zeros(1952)), "is no whitening file"),
+        (lambda path: whitening_file(path, weight=torch.zeros(3, 3)), "is no whitening file"),
+        (
+            lambda path: whitening_file(path, mean=torch.zeros(5), projection=torch.zeros(1952, 8)),
+            "is no whitening file",
+        ),
+        (
+            lambda path: whitening_file(path, mean=torch.zeros(768), projection=torch.zeros(768, 8)),
+            "whitens 768 raw dimensions; lite0 has 1952",
+        ),
+        (
+            lambda path: whitening_file(
+                path, mean=torch.zeros(1952), projection=torch.full((1952, 8), float("nan"))
+            ),
+            "not finite",
+        ),
+    ],
+)
+def test_a_file_that_is_no_whitening_of_the_model_is_refused(
+    tmp_path: Path, make: Callable[[Path], None], said: str
+) -> None:
+    path = tmp_path / "own.safetensors"
+    make(path)
+    with pytest.raises(InputError, match=said) as raised:
+        load_encoder(f"lite0@{path}", device="cpu")
+    assert str(path) in str(raised.value)
+
+
+def test_raw_descriptors_are_those_before_the_whitening(
+    default: registry.Lite0Onnx, frames_and_truth: tuple[NDArray[np.uint8], Vectors]
+) -> None:
+    images, raw = frames_and_truth
+    got = registry.load_raw_lite0(device="cpu", threads=1)(images)
+    assert got.shape == (N_FRAMES, lite0.RAW_DIMENSIONS)
+    assert worst_cosine(got, raw) > 0.98
+    np.testing.assert_allclose(lite0.whitening().apply(got), default.encode(images), atol=1e-5)
+    with pytest.raises(ValueError, match="224"):
+        registry.load_raw_lite0(device="cpu", threads=1)(images[:, :200])
+
+
+def test_raw_descriptors_of_torch_are_as_long_as_those_of_the_graph(
+    lite0_torch: nn.Module,
+    frames_and_truth: tuple[NDArray[np.uint8], Vectors],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Torch's engine scales rows to length 1, the graph leaves both parts at 1."""
+    images, raw = frames_and_truth
+    monkeypatch.setattr(registry, "_wants_cuda", lambda device: True)
+    monkeypatch.setattr(lite0, "torch_model", lambda: lite0_torch)
+    np.testing.assert_allclose(registry.load_raw_lite0(device="cpu")(images), raw, atol=1e-4)
+
+
 # ---------------------------------------------------------------- the torch engine
 
 
@@ -699,7 +842,10 @@ def test_open_clip_weights_that_cannot_be_had_are_the_inputs_fault(
     ("spec", "said"),
     [
         ("", "unknown encoder"),
-        ("resnet", "unknown encoder 'resnet': use lite0, timm:NAME"),
+        ("resnet", "unknown encoder 'resnet': use lite0, lite0@FILE (another whitening), timm:NAME"),
+        ("lite0@", "no whitening file"),
+        ("lite0@nowhere.safetensors", "no whitening file 'nowhere.safetensors'"),
+        ("lite0:own", "unknown encoder"),
         ("LITE0", "unknown encoder"),
         ("timm:", "unknown encoder"),
         ("open_clip:ViT-B-32", "unknown encoder"),

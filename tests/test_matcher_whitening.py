@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from safetensors import safe_open
 
 from matcher.encoders import lite0
 from matcher.encoders.base import unit_rows
-from matcher.encoders.whitening import Whitening, fit_pair_whitening
+from matcher.encoders.whitening import MEAN_SHARE, REGULARIZATION, Whitening, fit_pair_whitening
 
 Matrix = list[list[float]]
 
@@ -118,6 +120,31 @@ def test_edits_move_descriptors_less_and_frames_stay_apart() -> None:
     assert after > before + 0.1
 
 
+def test_what_is_not_said_is_regularized_by_one_and_a_half_and_keeps_most_of_the_mean() -> None:
+    x, y = pairs(1, 30, 5)
+    usual = fit_pair_whitening(x, y, d=3)
+    said = fit_pair_whitening(x, y, d=3, regularization=1.5, mean_share=0.4)
+    assert (REGULARIZATION, MEAN_SHARE) == (1.5, 0.4)
+    assert usual.to_bytes() == said.to_bytes()
+    np.testing.assert_allclose(usual.mean, 0.4 * x.mean(axis=0), rtol=1e-5)
+
+
+def test_more_regularization_trusts_few_pairs_less() -> None:
+    """Fitted on far fewer pairs than dimensions, and asked about others."""
+    rng = np.random.default_rng(5)
+    n, r = 600, 60
+    frames = rng.normal(size=(n, r))
+    x = unit_rows(frames)
+    y = unit_rows(frames + rng.normal(size=(n, r)) * np.r_[np.full(6, 2.0), np.full(54, 0.8)])
+
+    def found(regularization: float) -> float:
+        fitted = fit_pair_whitening(x[:40], y[:40], d=30, regularization=regularization)
+        a, b = fitted.apply(x[40:]), fitted.apply(y[40:])
+        return float(((b @ a.T).argmax(axis=1) == np.arange(len(a))).mean())
+
+    assert found(REGULARIZATION) > found(0.01) + 0.05
+
+
 def test_the_order_of_pairs_is_of_no_consequence() -> None:
     x, y = pairs(1, 30, 5)
     order = np.random.default_rng(0).permutation(30)
@@ -188,5 +215,14 @@ def test_the_shipped_whitening_fits_the_default_model() -> None:
     assert shipped.projection.shape == (lite0.RAW_DIMENSIONS, 512)
     assert np.isfinite(shipped.projection).all()
     assert np.isfinite(shipped.mean).all()
+    # What the verb writes is what the shipped file must say of itself.
+    path = Path(lite0.__file__).with_name("lite0_whitening.safetensors")
+    with safe_open(str(path), "np") as file:
+        said = file.metadata()
+    assert said["command"] == (
+        "matcher train descriptor --films FILMS --films DRAMAS --weight 1 --weight 0.2 --seed 7"
+    )
+    settings = json.loads(said["settings"])
+    assert settings == {"d": 512, "regularization": REGULARIZATION, "mean_share": MEAN_SHARE}
     kept = np.linalg.eigvalsh(shipped.projection.T @ shipped.projection)
     assert kept.min() > 1e-5 * kept.max()  # no dimension is a copy of others

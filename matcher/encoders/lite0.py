@@ -15,9 +15,11 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from matcher.encoders.base import ModelInfo, fingerprint
 from matcher.encoders.whitening import Whitening
-from matcher.errors import MissingDependencyError
+from matcher.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,24 +48,49 @@ def weights_path() -> Path:
 
 @cache
 def whitening() -> Whitening:
-    """The shipped whitening; ``scripts/train_whitening.py`` makes it."""
+    """The shipped whitening; ``matcher train descriptor`` makes it."""
     with resources.as_file(resources.files("matcher.encoders") / "lite0_whitening.safetensors") as path:
         return Whitening.load(path)
+
+
+def whitening_of(path: Path) -> Whitening:
+    """Another whitening for the same model, as ``matcher train descriptor`` writes it.
+
+    Raises:
+        InputError: There is no such file, it is no whitening, or it is one of another model.
+    """
+    if not path.is_file():
+        raise InputError(f"no whitening file {str(path)!r}; `matcher train descriptor --out FILE` makes one")
+    try:
+        own = Whitening.load(path)
+    except Exception as error:  # parsing raises anything on a foreign file
+        raise InputError(
+            f"{path} is no whitening file: wanted a safetensors file with mean and projection, as"
+            " `matcher train descriptor` writes it"
+        ) from error
+    if own.projection.shape[0] != RAW_DIMENSIONS:
+        raise InputError(
+            f"{path} whitens {own.projection.shape[0]} raw dimensions; {SPEC} has {RAW_DIMENSIONS}"
+        )
+    if not (np.isfinite(own.mean).all() and np.isfinite(own.projection).all()):
+        raise InputError(f"{path} holds numbers that are not finite; make it again")
+    return own
 
 
 @cache
 def info() -> ModelInfo:
     """Name and fingerprint, found without loading torch."""
-    shipped = whitening()
-    return ModelInfo(
-        spec=SPEC,
-        fingerprint=fingerprint([REVISION, weights_path().read_bytes(), shipped.to_bytes()]),
-        d=shipped.d,
-    )
+    return info_with(whitening(), SPEC)
+
+
+def info_with(own: Whitening, spec: str) -> ModelInfo:
+    """The same model behind another whitening; an equal one gives an equal fingerprint."""
+    mark = fingerprint([REVISION, weights_path().read_bytes(), own.to_bytes()])
+    return ModelInfo(spec=spec, fingerprint=mark, d=own.d)
 
 
 def info_without_whitening() -> ModelInfo:
-    """The raw model, as the script that fits the whitening uses it."""
+    """The raw model, as the training of a whitening uses it."""
     return ModelInfo(
         spec="lite0-raw", fingerprint=fingerprint([REVISION, weights_path().read_bytes()]), d=RAW_DIMENSIONS
     )
