@@ -151,6 +151,8 @@ def _schemas(d: int) -> dict[str, pa.Schema]:
                 ("t_seconds", pa.list_(real)),
                 # (n, d) little-endian float16, row by row.
                 ("vectors", pa.large_binary()),
+                # JSON [[name, rows], …]: what the rows after the clip's own belong to; "" without any.
+                ("further", text),
             ]
         ),
         "links": pa.schema(
@@ -663,8 +665,12 @@ class Writer:
                 raise ValueError(f"clip {clip.record.clip_id} has d = {clip.vectors.shape[1]}, not {d}")
             row = asdict(clip.record)
             row["kept_at"] = row["kept_at"] or now_utc()
-            row["t_seconds"] = np.asarray(clip.t_seconds, dtype=np.float64)
-            row["vectors"] = np.ascontiguousarray(clip.vectors, dtype="<f2").tobytes()
+            times = [clip.t_seconds, *(t_seconds for _, t_seconds, _ in clip.further)]
+            vectors = [clip.vectors, *(vectors for _, _, vectors in clip.further)]
+            row["t_seconds"] = np.concatenate(times, dtype=np.float64)
+            row["vectors"] = np.ascontiguousarray(np.concatenate(vectors), dtype="<f2").tobytes()
+            parts = [(name, int(t_seconds.size)) for name, t_seconds, _ in clip.further]
+            row["further"] = json.dumps(parts) if parts else ""
             rows.append(row)
         if rows:
             self._merge("clips", "clip_id", rows)
@@ -750,7 +756,12 @@ class Writer:
 
     def _merge(self, name: str, key: str, rows: list[dict[str, Any]]) -> None:
         schema = _schemas(self.catalog.model.d)[name]
-        merge = self._table(name).merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
+        table = self._table(name)
+        # A store of an earlier version lacks the columns that came since; all are text, and empty there.
+        missing = [column for column in schema.names if column not in table.schema.names]
+        if missing:
+            table.add_columns(dict.fromkeys(missing, "''"))
+        merge = table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
         merge.execute(pa.Table.from_pylist(rows, schema=schema))
 
     def _append_frames(self, stream: _FrameStream) -> None:
@@ -994,4 +1005,11 @@ def _only(frames: FrameBatch, keep: NDArray[np.bool_]) -> FrameBatch:
 def _stored_clip(row: dict[str, Any], d: int) -> StoredClip:
     record = ClipRecord(**{name: row[name] for name in _CLIP_COLUMNS})
     vectors = np.frombuffer(row["vectors"], dtype="<f2").reshape(-1, d).astype(np.float32)
-    return StoredClip(record, np.asarray(row["t_seconds"], dtype=np.float64), vectors)
+    times = np.asarray(row["t_seconds"], dtype=np.float64)
+    parts = json.loads(row.get("further") or "[]")
+    stops = np.cumsum([len(times) - sum(count for _, count in parts), *(count for _, count in parts)])
+    further = tuple(
+        (name, times[stop - count : stop], vectors[stop - count : stop])
+        for (name, count), stop in zip(parts, stops[1:], strict=True)
+    )
+    return StoredClip(record, times[: stops[0]], vectors[: stops[0]], further)

@@ -234,14 +234,21 @@ class StoredClip:
         record: The rest of the row.
         t_seconds: (n,) strictly increasing.
         vectors: (n, d) float32; stored as float16.
+        further: More descriptors of the same clip under names of the caller's: times and vectors of each.
     """
 
     record: ClipRecord
     t_seconds: NDArray[np.float64]
     vectors: Vectors
+    further: tuple[tuple[str, NDArray[np.float64], Vectors], ...] = ()
 
     def __post_init__(self) -> None:
         _check_descriptors(self.t_seconds, self.vectors)
+        for name, t_seconds, vectors in self.further:
+            _check_text("name", name, empty_ok=False)
+            _check_descriptors(t_seconds, vectors)
+            if vectors.shape[1] != self.vectors.shape[1]:
+                raise ValueError(f"{name} has d = {vectors.shape[1]}, not {self.vectors.shape[1]}")
 
 
 @dataclass(frozen=True)

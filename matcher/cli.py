@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import sys
 import time
 import traceback
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from matcher.config import Settings
     from matcher.encoders.base import FrameEncoder
     from matcher.records import Answer
+    from matcher.training.descriptor import Training
 
 PARTLY_DONE = 4
 INTERRUPTED = 130
@@ -43,8 +45,16 @@ index_app = typer.Typer(help="Look after the search cache.", no_args_is_help=Tru
 bench_app = typer.Typer(
     help="Measure speed, as ratios taken in one run.", no_args_is_help=True, rich_markup_mode=None
 )
+eval_app = typer.Typer(
+    help="Measure how right the answers are, on clips whose truth is known.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+train_app = typer.Typer(help="Learn from one's own films.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(index_app, name="index")
 app.add_typer(bench_app, name="bench")
+app.add_typer(eval_app, name="eval")
+app.add_typer(train_app, name="train")
 
 Store = Annotated[
     Path, typer.Option("--store", envvar="MATCHER_STORE", help="Folder of the store.", show_default=True)
@@ -53,7 +63,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on st
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
 Encoder = Annotated[
     str | None,
-    typer.Option("--encoder", help="lite0, timm:NAME[@FILE], open_clip:NAME/PRETRAINED or a checkpoint."),
+    typer.Option("--encoder", help="lite0[@FILE], timm:NAME[@FILE], open_clip:NAME/PRETRAINED or a path."),
 ]
 DeviceWord = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
 PrecisionWord = Annotated[
@@ -326,10 +336,9 @@ def _answer(
 ) -> None:
     """Query, or with ``wait`` link, and print."""
     from matcher.inputs import clip_jobs, read_clip_rows
-    from matcher.linking import Linker
     from matcher.pipeline import keep, query_clips
     from matcher.show import progress_bar, summary
-    from matcher.store import open_live, translated
+    from matcher.store import open_linker, translated
 
     if (manifest is None) == (not clips):
         raise InputError("give either CLIP... or --manifest FILE")
@@ -342,7 +351,7 @@ def _answer(
     with translated(), contextlib.ExitStack() as stack:
         # The lock comes first: what another writer does while this one waits must be seen.
         writer = None if wait is None else stack.enter_context(catalog.writing(wait_seconds=wait))
-        linker = Linker(open_live(catalog, settings.index), settings)
+        linker = open_linker(catalog, settings)
         bar = stack.enter_context(progress_bar("linking", len(jobs)))
         pairs = query_clips(
             linker, jobs, model, settings, top=top, on_frames=bar.frames,
@@ -396,18 +405,17 @@ def relink(
     json: Json = False,
 ) -> None:
     """Answer all kept clips again, from their kept descriptors."""
-    from matcher.linking import Linker
     from matcher.pipeline import relink_all
     from matcher.relink import Changes
     from matcher.show import print_json, progress_bar, summary
-    from matcher.store import open_catalog, open_live, translated
+    from matcher.store import open_catalog, open_linker, translated
 
     started = time.monotonic()
     settings = _settings(config)
     catalog = open_catalog(store)
     changes = Changes()
     with translated(), catalog.writing(wait_seconds=wait) as writer:
-        linker = Linker(open_live(catalog, settings.index), settings)
+        linker = open_linker(catalog, settings)
         with progress_bar("re-linking", catalog.counts()["clips"]) as bar:
             for answer, before in relink_all(writer, linker, top=top):
                 changes.see(answer, before)
@@ -418,6 +426,55 @@ def relink(
     if report is not None:
         changes.write(report, catalog_version=catalog.version(), settings_digest=settings.digest())
     summary(changes.counts(), time.monotonic() - started)
+
+
+@app.command(
+    epilog="Examples:  matcher explain clip.mp4 --out why.png  |  matcher explain clip-17 --program lost-city"
+)
+def explain(
+    clip: Annotated[str, typer.Argument(help="A file, or the id of a kept clip.")],
+    program: Annotated[str | None, typer.Option(help="Program to explain; else the best candidate.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="PNG to write; without --json, CLIP-explained.png.")
+    ] = None,
+    sampling: SamplingWord = None,
+    store: Store = DEFAULT_STORE,
+    encoder: Encoder = None,
+    device: DeviceWord = None,
+    precision: PrecisionWord = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Show why a clip is from a program, or why it is not.
+
+    The picture shows where the frames align, what each of them resembles, and what the confidence is
+    made of.
+    """
+    from matcher.explain import open_explainer, picture_path
+    from matcher.explain_frames import is_file
+    from matcher.explain_words import headline, instead, speaks, to_json
+    from matcher.show import print_json, print_table, say
+    from matcher.store import open_catalog, translated
+
+    settings = _settings(config, encoder=encoder, device=device, precision=precision, clips=sampling)
+    # Before the work, so that a bad name costs none.
+    target = picture_path(out, clip) if out is not None or not json else None
+    model, catalog = _open(store, settings) if is_file(Path(clip)) else (None, open_catalog(store))
+    with translated():
+        explainer = open_explainer(catalog, settings)
+        subject = explainer.kept(clip) if model is None else explainer.described(Path(clip), model)
+        found = explainer.explain(subject, program_id=program)
+    if json:
+        print_json(to_json(found))
+    else:
+        rows = [("", said) for said in (headline(found), instead(found)) if said]
+        rows += [(mark, said) for mark, part in zip("+-", speaks(found), strict=True) for said in part]
+        print_table("", ("", "why"), rows)
+    if target is not None:
+        from matcher.explain_picture import write_picture
+
+        write_picture(found, target)
+        say(f"wrote {target}")
 
 
 @app.command(epilog="Example:  matcher programs --json | head -3")
@@ -546,6 +603,64 @@ def demo(
     run_demo(keep, n_programs=programs, seed=seed, as_json=json)
 
 
+@app.command(
+    epilog="Examples:  matcher calibrate --store S  |  matcher calibrate --store S --clips 2000 --out own.st"
+)
+def calibrate(
+    clips: Annotated[int, typer.Option(min=1, help="Clips to cut and edit.")] = 600,
+    programs: Annotated[int, typer.Option(min=1, help="Programs to cut them from, at most.")] = 200,
+    background: Annotated[int, typer.Option(min=1, help="Frames that say what chance is, at most.")] = 2000,
+    false_links: Annotated[
+        float, typer.Option("--false-links", help="Share of unknown clips that may be linked.")
+    ] = 0.001,
+    seed: Annotated[int, typer.Option(min=0, help="Other programs, other clips.")] = 1,
+    out: Annotated[Path | None, typer.Option("--out", help="Write here instead of into the store.")] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option("--keep", help="File (.npz) that keeps the clips' descriptors, to fit again soon."),
+    ] = None,
+    sampling: SamplingWord = None,
+    store: Store = DEFAULT_STORE,
+    encoder: Encoder = None,
+    device: DeviceWord = None,
+    precision: PrecisionWord = None,
+    config: Config = None,
+    wait: Wait = 60.0,
+    json: Json = False,
+) -> None:
+    """Fit confidence and thresholds to the catalogue, without labels.
+
+    Clips are cut from the catalogue's own files, edited, and asked with their program there and with it
+    hidden. Answers given before keep their old confidence until `matcher relink`.
+    """
+    from matcher.calibrate import Plan, present_calibration, save
+    from matcher.calibrate import calibrate as fit
+    from matcher.show import print_json, print_table, progress_bar, say, summary
+    from matcher.store import open_live, translated
+
+    if not 0 < false_links < 1:
+        raise InputError(f"--false-links must be above 0 and below 1, got {false_links}")
+    started = time.monotonic()
+    settings = _settings(config, encoder=encoder, device=device, precision=precision, clips=sampling)
+    model, catalog = _open(store, settings)
+    plan = Plan(clips, programs, background, false_links, seed)
+    with translated():
+        live = open_live(catalog, settings.index)
+        with progress_bar("calibrating", clips) as bar:
+            done = fit(live, model, settings, plan, present_calibration(store), keep=keep, on_clip=bar.step)
+        if out is None:
+            path = save(catalog, done.calibration, wait_seconds=wait)
+        else:
+            path = out
+            done.calibration.save(out)
+    if json:
+        print_json(done.to_json() | {"out": str(path)})
+    else:
+        print_table("", done.columns, done.rows())
+    say(f"wrote {path}, version {done.calibration.version}")
+    summary({"clips": done.clips, "programs": done.programs}, time.monotonic() - started)
+
+
 @index_app.command("verify", epilog="Example:  matcher index verify --store S && echo whole")
 def index_verify(store: Store = DEFAULT_STORE, config: Config = None, json: Json = False) -> None:
     """Compare the search cache with the tables, by value; exit 0 only if they are equal."""
@@ -627,12 +742,11 @@ def bench_query(
     """A whole query against decoding the same clips alone, start-up aside."""
     from eval.bench import bench_query as measure
     from matcher.decode import Sampling
-    from matcher.linking import Linker
-    from matcher.store import open_live
+    from matcher.store import open_linker
 
     settings = _settings(config, encoder=encoder, device=device, precision=precision, clips=sampling)
     model, catalog = _open(store, settings)
-    linker = Linker(open_live(catalog, settings.index), settings)
+    linker = open_linker(catalog, settings)
     table = measure(
         clips, model, Sampling.parse(settings.sampling.clips),
         lambda path, found: linker.link(path.stem, str(path), found, model=model.info.fingerprint, top=5),
@@ -660,6 +774,172 @@ def _print_bench(table: BenchTable, as_json: bool) -> None:
 def _bench_row(row: dict[str, Any]) -> Sequence[str]:
     rate, ratio = f"{row['frames_per_second']:.1f}", f"{row['ratio']:.2f}"
     return row["name"], str(row["frames"]), f"{row['seconds']:.3f}", rate, ratio
+
+
+@eval_app.callback()
+def _eval() -> None:
+    """Keep ``link`` a word of its own, also while it is the only verb."""
+
+
+@eval_app.command(
+    "link",
+    epilog="Examples:  matcher eval link --films films --out runs/full  |  matcher eval link --quick --out"
+    " runs/try  |  matcher eval link --truth truth.csv --clips clips.csv --store S --out runs/own"
+    "  |  matcher eval link --out runs/full --ablation",
+)
+def eval_link(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run: figures, tables and report.")],
+    films: Annotated[
+        Path | None, typer.Option(help="Folder of films; without it, generated dramas alone.")
+    ] = None,
+    material: Annotated[
+        Path | None, typer.Option(help="Folder of dramas and clips, made or to be made; else in --out.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Other dramas, other clips.")] = None,
+    dramas: Annotated[int | None, typer.Option(help="Generated programs (150).")] = None,
+    unknown: Annotated[
+        int | None, typer.Option(help="Clips of programs outside the catalogue (1500).")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A small benchmark, in minutes.")] = False,
+    distractors: Annotated[
+        int, typer.Option(min=0, help="Strangers' frames to fill the index with, at several sizes.")
+    ] = 0,
+    ablation: Annotated[
+        bool,
+        typer.Option("--ablation", help="Link the clips again without each part; also of a finished --out."),
+    ] = False,
+    ablation_run: Annotated[
+        Path | None,
+        typer.Option(help="Run of the same clips with a plain descriptor, to be listed under --ablation."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make dramas and clips.")] = 2,
+    truth: Annotated[
+        Path | None, typer.Option(help="Your own truth (CSV), for your own --clips and --store.")
+    ] = None,
+    clips: Annotated[Path | None, typer.Option(help="Manifest of your own clips, as query takes it.")] = None,
+    store: Store = DEFAULT_STORE,
+    encoder: Encoder = None,
+    device: DeviceWord = None,
+    precision: PrecisionWord = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Link clips whose truth is known, and write figures and a report.
+
+    The clips are cut from films and generated dramas and edited as uploaders edit, or they are your
+    own. A run that was cut off goes on with the same command.
+    """
+    from eval.link_run import ablate_run, chosen_plan, run_link_benchmark, run_link_truth, show_figures
+
+    settings = _settings(config, encoder=encoder, device=device, precision=precision)
+    made_here = films or material or quick or distractors
+    if (truth is None) != (clips is None):
+        raise InputError("--truth and --clips belong together")
+    if truth is not None and (made_here or any(word is not None for word in (seed, dramas, unknown))):
+        raise InputError("--truth measures your own clips: nothing is made, so give no other words for that")
+    if ablation and truth is not None:
+        raise InputError("--ablation links kept clips again, and --truth keeps none; leave one of them out")
+    if ablation_run is not None and not ablation:
+        raise InputError("--ablation-run belongs to --ablation")
+    numbers, described_by = (seed, dramas, unknown), (encoder, device, precision, config)
+    has_words = made_here or any(word is not None for word in (*numbers, *described_by))
+    started, words = time.monotonic(), shlex.join(["matcher", *sys.argv[1:]])
+    if truth is not None and clips is not None:
+        value = run_link_truth(truth, clips, store, out, settings, _load_encoder(settings), command=words)
+    elif ablation and not has_words and (out / "figures.json").is_file():
+        value = ablate_run(out, other=ablation_run)  # a finished run, with its own settings
+    else:
+        plan = chosen_plan(
+            material or out / "material", films=films, seed=seed, n_dramas=dramas, n_unknown=unknown,
+            is_quick=quick,
+        )  # fmt: skip
+        value = run_link_benchmark(
+            plan, out, settings, _load_encoder(settings), material=material, workers=workers,
+            n_distractors=distractors, command=words,
+        )  # fmt: skip
+        value = ablate_run(out, other=ablation_run) if ablation else value
+    show_figures(value, as_json=json, seconds=time.monotonic() - started)
+    counts = value["groups"]["all"]["counts"]
+    _exit_by(done=counts["clips"] - counts["failed"], failed=counts["failed"])
+
+
+@train_app.callback()
+def _train() -> None:
+    """Keep ``descriptor`` a word of its own, also while it is the only verb."""
+
+
+@train_app.command(
+    "descriptor",
+    epilog="Example:  matcher train descriptor --films films --out own.safetensors && matcher add"
+    " --encoder lite0@own.safetensors --store S --manifest programs.csv",
+)
+def train_descriptor(
+    films: Annotated[list[Path], typer.Option("--films", help="Folder of films; may be repeated.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write, *.safetensors.")],
+    weight: Annotated[
+        list[float] | None, typer.Option("--weight", help="How much a film of a folder counts, one a folder.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Other edits, other folds.")] = 7,
+    d: Annotated[int | None, typer.Option("--d", help="Dimensions of a descriptor (512).")] = None,
+    regularization: Annotated[
+        float | None, typer.Option(help="Higher trusts the pairs less; see --grid.")
+    ] = None,
+    mean_share: Annotated[
+        float | None, typer.Option(help="How much of the mean is taken away, 0 to 1.")
+    ] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Of a film, evenly, at most.")] = 60,
+    folds: Annotated[int, typer.Option(min=2, help="Parts that the films are validated in.")] = 3,
+    grid: Annotated[bool, typer.Option("--grid", help="Validate other settings too.")] = False,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Pattern of file names to leave out; may be repeated.")
+    ] = None,
+    note: Annotated[str, typer.Option(help="A line to keep in the file.")] = "",
+    device: DeviceWord = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Fit the default encoder to one's own films: `--encoder lite0@FILE` then uses it.
+
+    Frames and edited copies of them say in which directions edits move a descriptor; those then count
+    little. It is validated by series first: a file name up to its first "-" names the series.
+    """
+    from matcher.training.descriptor import Recipe, Training
+
+    recipe = Recipe.of(d=d, regularization=regularization, mean_share=mean_share)
+    training = Training(
+        tuple(films), tuple(weight or ()), tuple(exclude or ()), recipe, out=out, seed=seed,
+        n_frames=frames, n_folds=folds, note=note,
+    )  # fmt: skip
+    _train_descriptor(training, _settings(config, device=device), has_grid=grid, as_json=json)
+
+
+def _train_descriptor(training: Training, settings: Settings, *, has_grid: bool, as_json: bool) -> None:
+    from matcher.encoders.registry import load_raw_lite0
+    from matcher.show import print_json, print_table, progress_bar, say, summary
+    from matcher.training.descriptor import TABLE_COLUMNS, grid, row_object, table_row
+
+    started = time.monotonic()
+    found = training.find_films()
+    encode = load_raw_lite0(device=settings.encoder.device, threads=settings.encoder.threads)
+    with progress_bar("describing", len(found)) as bar:
+        pairs = training.collect(found, encode, on_film=lambda film: bar.step(film.path.name))
+    recipes = grid(training.recipe) if has_grid else [training.recipe]
+    rows = []
+    with progress_bar("fitting", len(recipes) + 1) as bar:
+        for recipe in recipes:
+            rows += training.validate(pairs, recipe)
+            bar.step(str(recipe.regularization))
+        fingerprint = training.write(pairs, rows)
+    if as_json:
+        for row in rows:
+            print_json(row_object(row))
+        print_json({"out": str(training.out), "fingerprint": fingerprint, "films": len(pairs.films)})
+    else:
+        print_table("", TABLE_COLUMNS, [table_row(row) for row in rows])
+    say(f"wrote {training.out}; use it with --encoder lite0@{training.out}")
+    left_out = len(found) - len(pairs.films)
+    summary({"films": len(pairs.films), "left out": left_out}, time.monotonic() - started)
+    _exit_by(done=len(pairs.films), failed=left_out)
 
 
 def _settings(path: Path | None, **words: str | None) -> Settings:

@@ -49,33 +49,40 @@ class VotingSettings(_Section):
     Attributes:
         k: Neighbours a frame.
         per_program: At most so many of one program count for one frame.
-        floor: Neighbours below this similarity are no evidence.
-        background: Similarity that the best of many strangers commonly reaches; a program's lead is
-            measured from there where the catalogue holds nothing closer.
+        floor: Neighbours below this similarity are no evidence, nor are those below what chance gives
+            the frame; see :mod:`matcher.background`.
         hub_margin: Programs this close to a frame's best share its vote.
         candidates: Programs that go on to alignment.
+        further_candidates: The same, for each view of a second look.
     """
 
     k: int = Field(100, ge=1)
     per_program: int = Field(6, ge=1)
-    floor: float = Field(0.8, gt=-1, lt=1)
-    background: float = Field(0.87, gt=-1, lt=1)
+    floor: float = Field(0.6, gt=-1, lt=1)
     hub_margin: float = Field(0.02, ge=0)
     candidates: int = Field(10, ge=1)
+    further_candidates: int = Field(3, ge=1)
 
 
 class DecisionSettings(_Section):
     """Confidence at which a link is made, and at which a person is asked.
 
-    Between two twins, neither is more likely than one half: that is a case for review.
+    Where they are not set, those of the calibration hold. Between two twins, neither is more likely
+    than one half: that is a case for review.
+
+    Attributes:
+        link: At least this confident.
+        review: Likewise.
+        second_look: Whether a clip that the first look does not link is looked at through other views.
     """
 
-    link: float = Field(0.95, gt=0, le=1)
-    review: float = Field(0.3, gt=0, le=1)
+    link: float | None = Field(None, gt=0, le=1)
+    review: float | None = Field(None, gt=0, le=1)
+    second_look: bool = True
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        if self.review > self.link:
+        if self.link is not None and self.review is not None and self.review > self.link:
             raise ValueError(f"review ({self.review}) must not be above link ({self.link})")
         return self
 

@@ -1,16 +1,11 @@
 """From aligned matches to a calibrated confidence and one of three decisions.
 
-Four things are known of a candidate, all measured on the frames that align with it and none of
-them changed by programs that do not resemble the clip:
-
-* ``similarity``: how much its frames resemble the clip's,
-* ``lead``: how much more than any other program does: near 0 for twins,
-* ``frames``: how many *different* frames agree (a still picture is one frame, however long),
-* ``speed``: how far the alignment is from the speed at which it was shot: chance likes any speed,
-  uploaders mostly leave it.
+What is known of a candidate is measured on the frames that align with it, against what chance gives
+those frames (:mod:`matcher.background`) and against the programs that resemble them next most. None of it is
+changed by programs that do not resemble the clip.
 
 Confidence is the probability that such evidence is a match at all (a logistic function, which
-``scripts/fit_decision.py`` fits) times the probability that it is this program and not the one that
+``matcher calibrate`` fits) times the probability that it is this program and not the one that
 resembles the clip next most: with a lead of 0 that is a coin's throw, whatever the similarity.
 """
 
@@ -35,37 +30,77 @@ DUEL_WEIGHT = 50.0
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for one candidate; see the module. All are finite.
+    """What speaks for one candidate, in one look; all are finite.
 
     Attributes:
-        similarity: Mean cosine.
-        lead: Mean difference to the best other program.
-        frames: At least 1.
-        speed: Mean absolute logarithm, to base 2, of the matches' speeds: 0 to 1.
+        similarity: Mean cosine of the frames compared.
+        excess: How much of the way from what chance gives to identity the frames that match go, in the
+            mean; mostly 0 to 1.
+        lead: Mean difference to the best other program, or to chance where that is more: near 0 for twins.
+        frames: How many *different* frames agree (a still picture is one frame, however long); at least 1.
+        coverage: Share of the look's frames that match, 0 to 1.
+        speed: Mean absolute logarithm, to base 2, of the matches' speeds, 0 to 1: chance likes any speed,
+            uploaders mostly leave it.
+        is_reversed: Played backwards.
+        is_further: Found through a view of the second look: of many tries one may succeed by chance.
     """
 
     similarity: float
+    excess: float
     lead: float
     frames: float
+    coverage: float
     speed: float
+    is_reversed: bool = False
+    is_further: bool = False
 
     def features(self) -> NDArray[np.float64]:
-        """(4,) as the logistic function takes them: the lead saturating, frames by their logarithm."""
-        lead = np.tanh(self.lead / LEAD_SCALE)
-        return np.array([self.similarity, lead, np.log(self.frames), self.speed])
+        """As the logistic function takes them: (len(FEATURES),)."""
+        return np.array(
+            [
+                self.similarity,
+                self.excess,
+                np.tanh(self.lead / LEAD_SCALE),
+                np.log(self.frames),
+                self.coverage,
+                self.speed,
+                float(self.is_reversed),
+                float(self.is_further),
+            ]
+        )
+
+
+#: What :meth:`Evidence.features` holds, in order.
+FEATURES = (
+    "similarity", "excess", "lead", "frames", "coverage", "speed", "is_reversed", "is_further",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Weights of the logistic function, in the order of :meth:`Evidence.features`, and its bias."""
+class Weights:
+    """The logistic function from evidence to log-odds: a weight for each of :data:`FEATURES`, and a bias."""
 
-    weights: tuple[float, float, float, float]
+    weights: tuple[float, ...]
     bias: float
+
+    def __post_init__(self) -> None:
+        if len(self.weights) != len(FEATURES):
+            raise ValueError(f"{len(self.weights)} weights for {len(FEATURES)} features")
+
+    def match(self, evidence: Evidence) -> float:
+        """Log-odds that the candidate matches at all."""
+        return float(evidence.features() @ np.array(self.weights)) + self.bias
+
+    def log_odds(self, evidence: Evidence) -> float:
+        """Log-odds that the clip is from the candidate: that it matches, and that no other does better."""
+        match, duel = self.match(evidence), DUEL_WEIGHT * evidence.lead * evidence.frames
+        # log(p q / (1 - p q)) of two logistic functions, without leaving the logarithms.
+        log_both = -np.logaddexp(0.0, -match) - np.logaddexp(0.0, -duel)
+        return float(log_both - np.log(-np.expm1(min(log_both, -1e-300))))
 
     def confidence(self, evidence: Evidence) -> float:
         """Probability in [0, 1] that the clip is from the candidate."""
-        match = _logistic(float(evidence.features() @ np.array(self.weights)) + self.bias)
-        return match * _logistic(DUEL_WEIGHT * evidence.lead * evidence.frames)
+        return _logistic(self.log_odds(evidence))
 
 
 def _logistic(z: float) -> float:
@@ -73,14 +108,21 @@ def _logistic(z: float) -> float:
 
 
 def weigh(
-    matches: Sequence[Match], clip_vectors: NDArray[np.float32], rival: NDArray[np.float32]
+    matches: Sequence[Match],
+    look_vectors: NDArray[np.float32],
+    rival: NDArray[np.float32],
+    level: NDArray[np.float32],
+    *,
+    is_further: bool = False,
 ) -> Evidence | None:
     """Measure the evidence of one candidate's matches.
 
     Args:
         matches: Of one program, sharing no frame.
-        clip_vectors: (nq, d) descriptors of the clip.
+        look_vectors: (nq, d) descriptors of the look.
         rival: (nq,) similarity of the best other program, see :func:`matcher.voting.best_rival`.
+        level: (nq,) what chance gives, see :meth:`matcher.background.Background.levels`.
+        is_further: The look is not the first.
 
     Returns:
         None without matches.
@@ -88,16 +130,21 @@ def weigh(
     if not matches:
         return None
     similarity = np.concatenate([match.similarities for match in matches]).astype(np.float64)
-    # The lead counts over all frames: on the frames that one program happens to have sampled, its twin,
-    # sampled half a second off, always looks worse.
+    # All but the similarity count over all frames: on the frames that one program happens to have sampled,
+    # its twin, sampled half a second off, always looks worse.
     run = np.concatenate([match.run for match in matches])
     on_run = np.concatenate([match.run_similarities for match in matches]).astype(np.float64)
-    speeds = [abs(np.log2(match.line.speed)) for match in matches]
+    sizes = [match.frames.size for match in matches]
+    backwards = [match.is_reversed for match in matches]
     return Evidence(
         similarity=float(similarity.mean()),
+        excess=float(((on_run - level[run]) / np.maximum(1.0 - level[run], 0.01)).mean()),
         lead=float((on_run - rival[run]).mean()),
-        frames=different_frames(clip_vectors[np.sort(run)]),
-        speed=float(np.average(speeds, weights=[match.frames.size for match in matches])),
+        frames=different_frames(look_vectors[np.sort(run)]),
+        coverage=run.size / len(look_vectors),
+        speed=float(np.average([abs(np.log2(abs(match.line.speed))) for match in matches], weights=sizes)),
+        is_reversed=bool(np.average(backwards, weights=sizes) > 0.5),
+        is_further=is_further,
     )
 
 
@@ -114,7 +161,3 @@ def decide(confidence: float, *, link: float, review: float) -> Decision:
     if confidence >= link:
         return "linked"
     return "review" if confidence >= review else "none"
-
-
-#: Made by ``scripts/fit_decision.py --films DIR --seed 11 --dramas 12 --clips 8``, which prints its figures.
-SHIPPED = Calibration(weights=(119.09, 1.08, 2.32, -3.06), bias=-116.16)

@@ -9,6 +9,7 @@ Shape letters: ``n`` frames, ``s`` the encoder's input side, ``d`` descriptor di
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -21,20 +22,62 @@ from numpy.typing import NDArray
 from matcher.decode import Sampling, sample_frames
 from matcher.encoders.base import FrameEncoder
 from matcher.errors import InputError, MatcherError
-from matcher.records import Descriptors
-from matcher.views import is_blank, square, trim_bars
+from matcher.layout import inner_box
+from matcher.records import WHOLE, Descriptors, Frame
+from matcher.views import Picture, View, is_blank, square
 
 #: Batches decoded ahead; with the encoder's batch they bound the memory.
 QUEUE_BATCHES = 8
+#: An upright clip's layout is read off its first pictures.
+LAYOUT_PICTURES = 8
+#: An album keeps at most so many pictures; of a longer clip it keeps every second, fourth, … one.
+ALBUM_PICTURES = 128
+
+
+@dataclass
+class Album:
+    """A clip's informative pictures as decoded, kept for a second look, and the view of the first.
+
+    Attributes:
+        view: What the first look went through.
+        stride: Every so manyth informative picture is kept; 1 until there are too many.
+        pictures: (h, w, 3) each, in time order.
+        t_seconds: Their times.
+    """
+
+    view: View = field(default_factory=lambda: View(WHOLE))
+    stride: int = 1
+    pictures: list[Picture] = field(default_factory=list)
+    t_seconds: list[float] = field(default_factory=list)
+    _seen: int = 0
+
+    def keep(self, frame: Frame) -> None:
+        """Take in the next informative frame, unless its turn is not yet."""
+        if self._seen % self.stride == 0:
+            if len(self.pictures) == ALBUM_PICTURES:
+                self.pictures, self.t_seconds = self.pictures[::2], self.t_seconds[::2]
+                self.stride *= 2
+            if self._seen % self.stride == 0:
+                self.pictures.append(frame.image)
+                self.t_seconds.append(frame.t_seconds)
+        self._seen += 1
 
 
 @dataclass(frozen=True)
 class Described:
-    """What became of one file: descriptors, or the reason why there are none."""
+    """What became of one file: descriptors, or the reason why there are none.
+
+    Attributes:
+        path: The file.
+        descriptors: Of its first look.
+        error: Why there are none.
+        album: Pictures for a second look, where they were asked for.
+    """
 
     path: Path
     descriptors: Descriptors | None
     error: InputError | None
+    album: Album | None = None
 
 
 @dataclass
@@ -50,6 +93,7 @@ class Block:
         last: Whether the file ends here.
         error: Why it cannot be used.
         fatal: Anything that is not the file's fault.
+        album: Comes with the last block of a clip.
     """
 
     path: Path
@@ -60,6 +104,7 @@ class Block:
     last: bool = False
     error: InputError | None = None
     fatal: BaseException | None = None
+    album: Album | None = None
 
 
 def describe_files(
@@ -68,6 +113,7 @@ def describe_files(
     sampling: Sampling,
     *,
     on_frames: Callable[[Path, float], None] | None = None,
+    are_clips: bool = False,
 ) -> Iterator[Described]:
     """Describe files in order, one result a file; a bad file gives its error and the rest goes on.
 
@@ -76,6 +122,7 @@ def describe_files(
         encoder: Makes the descriptors.
         sampling: Which frames.
         on_frames: Called with the file and the time reached, for progress.
+        are_clips: Looks at upright ones through their inner picture, and gives an album with each.
 
     Yields:
         One :class:`Described` for each path, in order.
@@ -87,11 +134,14 @@ def describe_files(
     ready: queue.Queue[Block | None] = queue.Queue(maxsize=QUEUE_BATCHES)
     stop = threading.Event()
     decoder = threading.Thread(
-        target=_decode_all, args=(paths, encoder, sampling, ready, stop), name="decode", daemon=True
+        target=_decode_all,
+        args=(paths, encoder, sampling, ready, stop, are_clips),
+        name="decode",
+        daemon=True,
     )
     decoder.start()
     try:
-        yield from _encode_all(ready, encoder, on_frames)
+        yield from _encode_all(iter(ready.get, None), encoder, on_frames)
     finally:
         stop.set()
         while decoder.is_alive():
@@ -112,6 +162,14 @@ def describe_file(path: Path, encoder: FrameEncoder, sampling: Sampling) -> Desc
     return result.descriptors
 
 
+def describe_clip(frames: Iterable[Frame], encoder: FrameEncoder) -> tuple[Descriptors, Album]:
+    """Describe a clip that is in memory as its file would be, decoded to ``frames``; and its album."""
+    (result,) = _encode_all(_blocks_of(Path(), iter(frames), encoder, is_clip=True), encoder, None)
+    assert result.descriptors is not None
+    assert result.album is not None
+    return result.descriptors, result.album
+
+
 def _drain(ready: queue.Queue[Block | None]) -> None:
     try:
         while True:
@@ -126,6 +184,7 @@ def _decode_all(
     sampling: Sampling,
     ready: queue.Queue[Block | None],
     stop: threading.Event,
+    are_clips: bool,
 ) -> None:
     def put(block: Block | None) -> None:
         while not stop.is_set():
@@ -137,7 +196,7 @@ def _decode_all(
 
     try:
         for path in paths:
-            for block in prepared_blocks(path, encoder, sampling):
+            for block in prepared_blocks(path, encoder, sampling, is_clip=are_clips):
                 if stop.is_set():
                     return
                 put(block)
@@ -146,20 +205,33 @@ def _decode_all(
         put(Block(Path(), fatal=error))
 
 
-def prepared_blocks(path: Path, encoder: FrameEncoder, sampling: Sampling) -> Iterator[Block]:
+def prepared_blocks(
+    path: Path, encoder: FrameEncoder, sampling: Sampling, *, is_clip: bool = False
+) -> Iterator[Block]:
     """What the decoding side makes of one file: prepared pictures in batches of the encoder's size.
 
     The last block, which may be short or without pictures, says how the file ended: with an error or not.
     """
+    return _blocks_of(path, sample_frames(path, sampling), encoder, is_clip=is_clip)
+
+
+def _blocks_of(
+    path: Path, frames: Iterator[Frame], encoder: FrameEncoder, *, is_clip: bool
+) -> Iterator[Block]:
     block = Block(path)
+    album = Album()
     seen = 0
     try:
-        for frame in sample_frames(path, sampling):
+        if is_clip:
+            frames, album.view = _first_view(frames)
+        for frame in frames:
             seen += 1
             block.frames_seen, block.last_seconds = seen, frame.t_seconds
             if is_blank(frame.image):
                 continue
-            block.images.append(square(trim_bars(frame.image), encoder.input_side))
+            if is_clip:
+                album.keep(frame)
+            block.images.append(square(album.view.through(frame.image), encoder.input_side))
             block.t_seconds.append(frame.t_seconds)
             if len(block.images) == encoder.batch_size:
                 yield block
@@ -167,17 +239,27 @@ def prepared_blocks(path: Path, encoder: FrameEncoder, sampling: Sampling) -> It
     except InputError as error:
         block.error = error
     block.last = True
+    block.album = album if is_clip else None
     yield block
 
 
+def _first_view(frames: Iterator[Frame]) -> tuple[Iterator[Frame], View]:
+    """The same frames, and the view that the first look at a clip goes through."""
+    first = list(itertools.islice(frames, 1))
+    if first and first[0].image.shape[0] >= first[0].image.shape[1]:
+        first += itertools.islice(frames, LAYOUT_PICTURES - 1)
+    box = inner_box([frame.image for frame in first if not is_blank(frame.image)])
+    return itertools.chain(first, frames), View(WHOLE, box)
+
+
 def _encode_all(
-    ready: queue.Queue[Block | None],
+    blocks: Iterable[Block],
     encoder: FrameEncoder,
     on_frames: Callable[[Path, float], None] | None,
 ) -> Iterator[Described]:
     vectors: list[NDArray[np.float32]] = []
     times: list[float] = []
-    while (block := ready.get()) is not None:
+    for block in blocks:
         if isinstance(block.fatal, Exception) and not isinstance(block.fatal, MatcherError):
             what = f"{type(block.fatal).__name__}: {block.fatal}"
             raise MatcherError(f"decoding failed: {what}") from block.fatal
@@ -193,7 +275,8 @@ def _encode_all(
         if block.error is not None:
             yield Described(block.path, None, block.error)
         else:
-            yield Described(block.path, _assemble(vectors, times, block, encoder.info.d), None)
+            found = _assemble(vectors, times, block, encoder.info.d)
+            yield Described(block.path, found, None, block.album)
         vectors, times = [], []
 
 

@@ -1,35 +1,26 @@
 """From a candidate's hits to aligned segments: which stretch of the clip is which stretch of an asset.
 
-An edit at constant speed puts the hits of a true match on a line ``asset = speed * clip + offset``.
-:func:`find_lines` finds such lines by Hough voting over a grid of speeds; the best line is then
-refined on the full similarity band around it and cut into runs.
+The heaviest line through the hits (:mod:`matcher.lines`) is refined on the similarities around it
+(:mod:`matcher.refine`), cut into runs, and compared with where else it would fit
+(:mod:`matcher.elsewhere`); then the frames that are left over are looked at in the same way.
 
 Shape letters: ``m`` hits, ``nq`` clip frames, ``nr`` asset frames in the band.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from matcher.elsewhere import BandReader, Place, Run, look_elsewhere
+from matcher.lines import TOLERANCE_SECONDS, Line, find_line
+from matcher.parts import SPLINTER_FRAMES, TILT_SECONDS, better_line
+from matcher.refine import Block, band_blocks, on_line, refine_blocks, select_rows
 from matcher.voting import Hits
 
-MIN_SPEED = 0.5
-MAX_SPEED = 2.0
-#: Speeds this close to 1 are taken as 1: the clock of a re-encoding is exact.
-UNIT_SPEED_BAND = 0.03
-#: A line at another speed must beat the one at speed 1 by this factor: most clips are not sped up.
-OTHER_SPEED_PENALTY = 0.92
-#: Hits this far off the line still belong to it, at a reference of one frame a second or denser.
-TOLERANCE_SECONDS = 1.0
-#: Bins of offsets begin this many times a tolerance: a line's hits lose at most a part of them to an edge.
-STRIDES = 4
-#: A line at another speed than 1 must pass so many different frames of the asset: through two goes any.
-OTHER_SPEED_FRAMES = 4
 #: A run of the clip without evidence longer than this ends a segment.
 MAX_GAP_SECONDS = 3.0
 #: A frame this much less similar than its segment's median is not part of it.
@@ -37,27 +28,14 @@ RUN_DROP = 0.12
 #: A frame that resembles another program this much more than this one is not part of the match: in a
 #: montage it belongs to that one.
 RIVAL_MARGIN = 0.03
-#: With fewer frames a segment cannot place a line of its own.
-SPLINTER_FRAMES = 3
 #: At most so many segments are looked for in one candidate.
 MAX_SEGMENTS = 6
-
-Times = TypeVar("Times", float, NDArray[np.float64])
-#: ``(asset, start_seconds, stop_seconds) -> (nr,) times, (nr, d) descriptors`` in time order.
-BandReader = Callable[[int, float, float], tuple[NDArray[np.float64], NDArray[np.float32]]]
-
-
-@dataclass(frozen=True)
-class Line:
-    """``asset_seconds = speed * clip_seconds + offset_seconds`` with its weight of hits."""
-
-    speed: float
-    offset_seconds: float
-    score: float
-
-    def at(self, clip_seconds: Times) -> Times:
-        """Asset times of clip times, or of one."""
-        return self.speed * clip_seconds + self.offset_seconds
+#: A frame's hits this close to its best one are as good: so many places show the same.
+REPEAT_SIMILARITY = 0.02
+#: The line is laid over the band within so far on either side.
+BAND_SECONDS = 3 * TOLERANCE_SECONDS
+#: The line of a run is put right at most so often.
+MAX_CHANGES = 3
 
 
 @dataclass(frozen=True)
@@ -74,6 +52,10 @@ class Match:
         similarities: Their cosines on the line.
         run: Rows of all the clip's frames that match, ascending.
         run_similarities: Their cosines on the line.
+        ambiguity: How much, from 0 to 1, of the similarity above the floor the best other place of the
+            same asset reaches: 1 in a still scene, or where the footage is shown again.
+        offset_slack_seconds: How wide the offsets are that fit about as well as the line's.
+        also: Places where the same footage is shown again, in this asset or others; best first.
     """
 
     asset: int
@@ -84,127 +66,51 @@ class Match:
     similarities: NDArray[np.float32]
     run: NDArray[np.int64]
     run_similarities: NDArray[np.float32]
+    ambiguity: float = 0.0
+    offset_slack_seconds: float = 0.0
+    also: tuple[Place, ...] = ()
+
+    @property
+    def is_reversed(self) -> bool:
+        """Whether the clip plays this stretch backwards."""
+        return self.line.is_reversed
 
     @property
     def asset_start_seconds(self) -> float:
-        """Where it starts in the asset."""
-        return max(0.0, self.line.at(self.clip_start_seconds))
+        """Where it starts in the asset; played backwards, what the clip shows last."""
+        return max(0.0, min(self._asset_ends()))
 
     @property
     def asset_end_seconds(self) -> float:
-        """Where it ends in the asset."""
-        return max(0.0, self.line.at(self.clip_end_seconds))
+        """Where it ends in the asset; never before it starts."""
+        return max(0.0, *self._asset_ends())
+
+    def _asset_ends(self) -> tuple[float, float]:
+        return self.line.at(self.clip_start_seconds), self.line.at(self.clip_end_seconds)
 
 
-def speed_grid(duration_seconds: float, tolerance_seconds: float) -> NDArray[np.float64]:
-    """Speeds from 0.5 to 2, 1 among them, so close that none is off by the tolerance at the clip's ends.
+@dataclass(frozen=True)
+class _Clip:
+    """What is known of the clip, whatever the candidate's assets.
 
-    Steps are between 1.1 and 9 %: beyond three minutes, at a tolerance of a second, a sped-up clip is
-    found in part, and the refinement and the next segments take up the rest.
+    Attributes:
+        seconds: (nq,) times of its frames.
+        vectors: (nq, d) their descriptors.
+        floor: (nq,) similarity that is chance.
+        bar: (nq,) below which a frame does not match: the floor, or what another program has.
+        end_seconds: Where it ends.
     """
-    step = max(np.log(2.0) / 64, min(np.log(2.0) / 8, 2 * tolerance_seconds / max(duration_seconds, 1e-9)))
-    half = int(np.ceil(np.log(MAX_SPEED) / step))
-    exponents = np.linspace(-1.0, 1.0, 2 * half + 1)
-    speeds: NDArray[np.float64] = np.exp(exponents * np.log(MAX_SPEED))
-    return speeds
 
+    seconds: NDArray[np.float64]
+    vectors: NDArray[np.float32]
+    floor: NDArray[np.float32]
+    bar: NDArray[np.float32]
+    end_seconds: float
 
-def find_line(
-    clip_seconds: NDArray[np.float64],
-    asset_seconds: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    *,
-    tolerance_seconds: float,
-) -> Line | None:
-    """The line that most hits lie on, by weight; each clip time counts once, with its best hit.
-
-    Offsets are voted for in overlapping bins of twice the tolerance, so a line's hits that agree
-    within the tolerance always share a bin. :func:`brute_force_line` says the same without bins.
-
-    Args:
-        clip_seconds: (m,) of each hit.
-        asset_seconds: (m,).
-        weights: (m,) positive.
-        tolerance_seconds: How far from the line a hit may lie.
-
-    Returns:
-        The heaviest line, centred on its hits; None without hits. Ties go to the speed nearest 1,
-        then to the earlier offset.
-    """
-    if clip_seconds.size == 0:
-        return None
-    times, row = np.unique(clip_seconds, return_inverse=True)
-    frame = np.unique(asset_seconds, return_inverse=True)[1]
-    best: Line | None = None
-    speeds = speed_grid(float(np.ptp(times)), tolerance_seconds)
-    for speed in speeds[np.argsort(np.abs(np.log(speeds)), kind="stable")]:
-        offsets = asset_seconds - speed * clip_seconds
-        is_other = abs(speed - 1.0) >= 1e-9
-        needed = OTHER_SPEED_FRAMES if is_other else 1
-        low, score = _heaviest_bin(offsets, row, frame, weights, tolerance_seconds, least_frames=needed)
-        score *= OTHER_SPEED_PENALTY if is_other else 1.0
-        if score > 0 and (best is None or score > best.score * (1 + 1e-9)):
-            inside = (offsets >= low) & (offsets < low + 2 * tolerance_seconds)
-            centre = float(np.average(offsets[inside], weights=weights[inside]))
-            best = Line(float(speed), centre, float(score))
-    return best
-
-
-def _heaviest_bin(
-    offsets: NDArray[np.float64],
-    row: NDArray[np.int64],
-    frame: NDArray[np.int64],
-    weights: NDArray[np.float64],
-    tolerance: float,
-    *,
-    least_frames: int,
-) -> tuple[float, float]:
-    """Lower edge and weight of the best bin of width 2 * tolerance, at strides of a part of the tolerance.
-
-    Each clip time (``row``) counts once in a bin, with its best hit; a bin with fewer than
-    ``least_frames`` different asset frames (``frame``) weighs nothing.
-    """
-    stride = tolerance / STRIDES
-    cell = np.floor(offsets / stride).astype(np.int64)
-    shifts = np.arange(2 * STRIDES)
-    names, column = np.unique(cell[None, :] - shifts[:, None], return_inverse=True)
-    column = column.ravel()
-    # The best hit of each (bin, clip time): the greatest of its group once sorted.
-    n_rows = int(row.max()) + 1
-    group = column * n_rows + np.tile(row, shifts.size)
-    order = np.argsort(group, kind="stable")
-    group = group[order]
-    first = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
-    best = np.maximum.reduceat(np.tile(weights, shifts.size)[order], first)
-    totals = np.bincount(group[first] // n_rows, weights=best, minlength=names.size)
-    if least_frames > 1:
-        n_frames = int(frame.max()) + 1
-        pairs = np.unique(column * n_frames + np.tile(frame, shifts.size))
-        totals[np.bincount(pairs // n_frames, minlength=names.size) < least_frames] = 0.0
-    winner = int(np.argmax(totals))
-    return float(names[winner] * stride), float(totals[winner])
-
-
-def brute_force_line(
-    clip_seconds: NDArray[np.float64],
-    asset_seconds: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    *,
-    tolerance_seconds: float,
-) -> float:
-    """Specification of :func:`find_line`'s score: every speed, a window begun at every hit."""
-    best = 0.0
-    for speed in speed_grid(float(np.ptp(clip_seconds)), tolerance_seconds):
-        offsets = asset_seconds - speed * clip_seconds
-        for low in offsets:
-            inside = (offsets >= low) & (offsets < low + 2 * tolerance_seconds)
-            if abs(speed - 1.0) >= 1e-9 and np.unique(asset_seconds[inside]).size < OTHER_SPEED_FRAMES:
-                continue
-            score = sum(
-                float(weights[inside & (clip_seconds == t)].max()) for t in np.unique(clip_seconds[inside])
-            )
-            best = max(best, score * (1.0 if abs(speed - 1.0) < 1e-9 else OTHER_SPEED_PENALTY))
-    return best
+    @property
+    def step_seconds(self) -> float:
+        """Median time between frames."""
+        return float(np.median(np.diff(self.seconds))) if self.seconds.size > 1 else self.end_seconds
 
 
 def localize(
@@ -213,9 +119,10 @@ def localize(
     hits: Hits,
     read_band: BandReader,
     *,
-    floor: float,
+    floor: float | NDArray[np.float32],
     rival: NDArray[np.float32],
     clip_end_seconds: float,
+    allow_reversed: bool = False,
 ) -> list[Match]:
     """Align one candidate: its heaviest line first, then what the frames left over agree on.
 
@@ -224,35 +131,59 @@ def localize(
         clip_vectors: (nq, d) their descriptors.
         hits: Of one program.
         read_band: Gives the frames of an asset between two times.
-        floor: Similarity below which a frame does not match.
+        floor: Similarity below which a frame does not match, of all frames or (nq,) of each.
         rival: (nq,) similarity of each frame to the best other program; a match holds no run of frames
             that resemble another one clearly more.
         clip_end_seconds: Where the clip ends; no match goes beyond.
+        allow_reversed: Whether a stretch may be played backwards.
 
     Returns:
         Matches that share no frame, by clip time.
     """
+    floors = np.broadcast_to(np.asarray(floor, np.float32), clip_seconds.shape)
+    bar = np.maximum(rival - RIVAL_MARGIN, floors)
+    clip = _Clip(clip_seconds, clip_vectors, floors, bar, clip_end_seconds)
+    hits = hits.select(hits.similarity >= floors[hits.frame])
+    places = count_places(hits)
     matches: list[Match] = []
     left = np.ones(clip_seconds.size, dtype=bool)
     for _ in range(MAX_SEGMENTS):
-        rest = hits.select(left[hits.frame])
-        found = _best_line(clip_seconds, rest, floor)
+        is_left = left[hits.frame]
+        found = _best_line(
+            clip_seconds, hits.select(is_left), floors, places=places[is_left], allow_reversed=allow_reversed
+        )
         if found is None:
             break
         asset, line, rows = found
-        match = _follow(
-            clip_seconds, clip_vectors, asset, line, rows, left, read_band,
-            floor=np.maximum(rival - RIVAL_MARGIN, floor), clip_end_seconds=clip_end_seconds,
-        )  # fmt: skip
+        match = _follow(clip, asset, line, rows, left, read_band)
         if match is None:
             left[rows] = False
             continue
-        matches.append(match)
+        matches.append(_with_doubt(match, clip, hits, read_band))
         # All of its time is taken, also frames between those compared.
         left &= (clip_seconds < match.clip_start_seconds) | (clip_seconds >= match.clip_end_seconds)
         if not left.any():
             break
     return _joined(sorted(matches, key=lambda match: match.clip_start_seconds))
+
+
+def count_places(hits: Hits) -> NDArray[np.int64]:
+    """How many places of the program show about the same as each hit's clip frame does: (m,), at least 1.
+
+    Only hits about as similar as the frame's best count, and those of one asset that follow each other
+    within two tolerances are one place: a still scene, however long, is one. What is in every episode, a
+    title or a recap, then weighs little, and the frames of the one episode decide.
+    """
+    if len(hits) == 0:
+        return np.ones(0, np.int64)
+    best = np.full(int(hits.frame.max()) + 1, -np.inf, np.float32)
+    np.maximum.at(best, hits.frame, hits.similarity)
+    near = np.flatnonzero(hits.similarity >= best[hits.frame] - REPEAT_SIMILARITY)
+    near = near[np.lexsort((hits.asset_seconds[near], hits.asset[near], hits.frame[near]))]
+    frame, asset, seconds = hits.frame[near], hits.asset[near], hits.asset_seconds[near]
+    same = (np.diff(frame) == 0) & (np.diff(asset) == 0) & (np.diff(seconds) <= 2 * TOLERANCE_SECONDS)
+    counts = np.bincount(frame[np.r_[True, ~same]], minlength=best.size)
+    return counts[hits.frame]
 
 
 def _joined(matches: list[Match]) -> list[Match]:
@@ -267,13 +198,15 @@ def _joined(matches: list[Match]) -> list[Match]:
         before = joined[-1] if joined else None
         if before is not None and _is_splinter(before, match):
             longer = max(before, match, key=lambda m: m.frames.size)
-            joined[-1] = Match(
-                longer.asset, before.clip_start_seconds, match.clip_end_seconds, longer.line,
-                np.concatenate([before.frames, match.frames]),
-                np.concatenate([before.similarities, match.similarities]),
-                np.concatenate([before.run, match.run]),
-                np.concatenate([before.run_similarities, match.run_similarities]),
-            )  # fmt: skip
+            joined[-1] = replace(
+                longer,
+                clip_start_seconds=before.clip_start_seconds,
+                clip_end_seconds=match.clip_end_seconds,
+                frames=np.concatenate([before.frames, match.frames]),
+                similarities=np.concatenate([before.similarities, match.similarities]),
+                run=np.concatenate([before.run, match.run]),
+                run_similarities=np.concatenate([before.run_similarities, match.run_similarities]),
+            )
         else:
             joined.append(match)
     return joined
@@ -291,15 +224,23 @@ def _is_splinter(before: Match, after: Match) -> bool:
 
 
 def _best_line(
-    clip_seconds: NDArray[np.float64], hits: Hits, floor: float
+    clip_seconds: NDArray[np.float64],
+    hits: Hits,
+    floor: float | NDArray[np.float32],
+    *,
+    places: NDArray[np.int64] | None = None,
+    allow_reversed: bool = False,
 ) -> tuple[int, Line, NDArray[np.int64]] | None:
     """Asset, line and frames of the heaviest line over the assets; ties go to the one with more hits.
 
     No line of an asset weighs more than the best hits of all frames there, so assets whose sum is
     below the best line found are not looked at: a series has a hundred, and few of them matter.
     """
+    floors = np.broadcast_to(np.asarray(floor, np.float32), clip_seconds.shape)
     # Squared, so that the very frame outweighs the many that look alike.
-    weights = (hits.similarity - floor).astype(np.float64) ** 2 + 1e-9
+    weights = (hits.similarity - floors[hits.frame]).astype(np.float64) ** 2 + 1e-9
+    if places is not None:
+        weights /= places
     assets, column = np.unique(hits.asset, return_inverse=True)
     table = np.zeros((assets.size, clip_seconds.size))
     np.maximum.at(table, (column, hits.frame), weights)
@@ -310,7 +251,10 @@ def _best_line(
             break
         rows = np.nonzero(column == position)[0]
         times, asset_seconds = clip_seconds[hits.frame[rows]], hits.asset_seconds[rows]
-        line = find_line(times, asset_seconds, weights[rows], tolerance_seconds=TOLERANCE_SECONDS)
+        line = find_line(
+            times, asset_seconds, weights[rows],
+            tolerance_seconds=TOLERANCE_SECONDS, allow_reversed=allow_reversed,
+        )  # fmt: skip
         if line is not None and (best is None or line.score > best[1].score):
             near = np.abs(asset_seconds - line.at(times)) <= 2 * TOLERANCE_SECONDS
             best = (int(assets[position]), line, np.unique(hits.frame[rows[near]]))
@@ -318,46 +262,111 @@ def _best_line(
 
 
 def _follow(
-    clip_seconds: NDArray[np.float64],
-    clip_vectors: NDArray[np.float32],
+    clip: _Clip,
     asset: int,
     line: Line,
     rows: NDArray[np.int64],
     left: NDArray[np.bool_],
     read_band: BandReader,
-    *,
-    floor: NDArray[np.float32],
-    clip_end_seconds: float,
 ) -> Match | None:
-    """Refine a line on the full similarities around it and keep the run that holds its hits."""
-    span = line.at(clip_seconds)
-    margin = 3 * TOLERANCE_SECONDS
+    """Refine a line on the full similarities around it and keep the run that holds its hits.
+
+    When a part of the run fits clearly better elsewhere nearby (the clip stood still for a moment, or
+    skipped one) the larger part is kept; the frames of the other stay left.
+    """
+    span = line.at(clip.seconds)
+    margin = BAND_SECONDS + 2 * TILT_SECONDS
     band_seconds, band = read_band(asset, float(span.min()) - margin, float(span.max()) + margin)
-    if band_seconds.size == 0:
-        return None
-    similarity = clip_vectors @ band.T
-    line = refine(clip_seconds[rows], band_seconds, similarity[rows], line)
-    targets = line.at(clip_seconds)
-    on_line = similarity_on_line(similarity, band_seconds, targets)
-    distance = np.abs(targets[:, None] - band_seconds[None, :])
+    wide = band_blocks(clip.seconds, clip.vectors, band_seconds, band, line, margin_seconds=margin)
+    for changes in range(MAX_CHANGES + 1):
+        blocks = [block.within(line, BAND_SECONDS) for block in wide]
+        if not any(block.band_seconds.size for block in blocks):
+            return None
+        line = refine_blocks(select_rows(blocks, rows), line)
+        match = _matched(clip, asset, line, rows, left, blocks)
+        if match is None or changes == MAX_CHANGES:
+            break
+        better = better_line(select_rows(wide, match.run), match.line)
+        if better is None:
+            break
+        kept, line = match.run[better.part], better.line
+        # Only the other part is out of bounds: at the far end a better line may reach farther.
+        left = left.copy()
+        if kept[-1] != match.run[-1]:
+            left[kept[-1] + 1 :] = False
+        if kept[0] != match.run[0]:
+            left[: kept[0]] = False
+        rows = np.intersect1d(rows, kept) if np.isin(rows, kept).any() else kept
+    return match
+
+
+def _matched(
+    clip: _Clip,
+    asset: int,
+    line: Line,
+    rows: NDArray[np.int64],
+    left: NDArray[np.bool_],
+    blocks: Sequence[Block],
+) -> Match | None:
+    """The run on a line that holds its hits, with its borders."""
+    values = on_line(blocks, line)
     # A frame far from any sample of the asset (key frames may be seconds apart) is no evidence against it.
-    sampled = distance.min(axis=1) <= TOLERANCE_SECONDS
-    bar = np.maximum(floor, float(np.median(on_line[rows])) - RUN_DROP)
-    run = _longest_run(clip_seconds, on_line >= np.where(sampled, bar, floor), left, rows)
+    sampled = np.concatenate([
+        _distance(block, line).min(axis=1, initial=np.inf) <= TOLERANCE_SECONDS for block in blocks
+    ])  # fmt: skip
+    bar = np.maximum(clip.bar, float(np.median(values[rows])) - RUN_DROP)
+    run = _longest_run(clip.seconds, values >= np.where(sampled, bar, clip.bar), left, rows)
     if run.size == 0:
         return None
-    step = float(np.median(np.diff(clip_seconds))) if clip_seconds.size > 1 else clip_end_seconds
-    start = 0.0 if run[0] == 0 and clip_seconds[0] <= step else float(clip_seconds[run[0]])
-    end = min(clip_end_seconds, float(clip_seconds[run[-1]]) + step)
-    frames = _compared(run, similarity, distance, min(TOLERANCE_SECONDS, step * line.speed))
-    return Match(asset, start, max(end, start), line, frames, on_line[frames], run, on_line[run])
+    start, end = _borders(clip, run)
+    frames = _compared(run, blocks, line, min(TOLERANCE_SECONDS, clip.step_seconds * abs(line.speed)))
+    return Match(asset, start, max(end, start), line, frames, values[frames], run, values[run])
+
+
+def _borders(clip: _Clip, run: NDArray[np.int64]) -> tuple[float, float]:
+    """Where a run starts and ends in the clip.
+
+    Beside a frame that does not match, the cut lies anywhere between the two: half-way is right in the
+    mean. At the clip's own ends nothing speaks against the run going on.
+    """
+    seconds, step = clip.seconds, clip.step_seconds
+    first, last = int(run[0]), int(run[-1])
+    if first == 0:
+        start = 0.0 if seconds[0] <= step else float(seconds[0])
+    else:
+        start = float(seconds[first] - 0.5 * min(step, seconds[first] - seconds[first - 1]))
+    if last == seconds.size - 1:
+        end = float(seconds[last]) + step
+    else:
+        end = float(seconds[last] + 0.5 * min(step, seconds[last + 1] - seconds[last]))
+    return start, min(clip.end_seconds, end)
+
+
+def _with_doubt(match: Match, clip: _Clip, hits: Hits, read_band: BandReader) -> Match:
+    """The match with where else it would fit."""
+    position = np.full(clip.seconds.size, -1, np.int64)
+    position[match.run] = np.arange(match.run.size)
+    own = hits.select(position[hits.frame] >= 0)
+    doubt = look_elsewhere(
+        Run(
+            clip.seconds[match.run], clip.vectors[match.run], clip.floor[match.run], match.asset, match.line,
+            match.clip_start_seconds, match.clip_end_seconds,
+        ),
+        replace(own, frame=position[own.frame]),
+        read_band,
+    )  # fmt: skip
+    return replace(
+        match, ambiguity=doubt.ambiguity, offset_slack_seconds=doubt.offset_slack_seconds, also=doubt.also
+    )
+
+
+def _distance(block: Block, line: Line) -> NDArray[np.float64]:
+    """(n, nr) seconds between each frame's place on the line and each asset frame."""
+    return np.abs(line.at(block.clip_seconds)[:, None] - block.band_seconds[None, :])
 
 
 def _compared(
-    run: NDArray[np.int64],
-    similarity: NDArray[np.float32],
-    distance: NDArray[np.float64],
-    reach_seconds: float,
+    run: NDArray[np.int64], blocks: Sequence[Block], line: Line, reach_seconds: float
 ) -> NDArray[np.int64]:
     """The frames of a run that show the moments of the asset's samples, one for each sample.
 
@@ -367,153 +376,23 @@ def _compared(
 
     Args:
         run: Rows of the clip's frames.
-        similarity: (nq, nr).
-        distance: (nq, nr) seconds between each frame's place on the line and each asset frame.
+        blocks: Of all the clip.
+        line: From clip time to asset time.
         reach_seconds: How far a frame may be from the sample whose moment it shows.
     """
-    near = distance[run] <= reach_seconds
-    sampled = near.any(axis=0)
-    best = np.where(near, similarity[run], -np.inf).argmax(axis=0)
-    return np.unique(run[best[sampled]]) if sampled.any() else run
-
-
-def similarity_on_line(
-    similarity: NDArray[np.float32], band_seconds: NDArray[np.float64], asset_seconds: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    """(nq,) the better of the two asset frames around each clip frame's place on the line.
-
-    Outside the asset (more than the tolerance before its first or after its last frame) it is -1.
-    """
-    after = np.clip(np.searchsorted(band_seconds, asset_seconds), 0, band_seconds.size - 1)
-    before = np.maximum(after - 1, 0)
-    rows = np.arange(asset_seconds.size)
-    value = np.maximum(similarity[rows, before], similarity[rows, after])
-    beyond = (asset_seconds < band_seconds[0] - TOLERANCE_SECONDS) | (
-        asset_seconds > band_seconds[-1] + TOLERANCE_SECONDS
-    )
-    return np.where(beyond, np.float32(-1.0), value)
-
-
-def refine(
-    clip_seconds: NDArray[np.float64],
-    band_seconds: NDArray[np.float64],
-    similarity: NDArray[np.float32],
-    line: Line,
-) -> Line:
-    """Place a line between samples, by where similarity peaks.
-
-    Peaks are sought along the denser axis: for each clip frame among the asset's frames, or, where
-    those are key frames seconds apart, for each of these among the clip's.
-
-    Args:
-        clip_seconds: (nq,) times of frames on the line.
-        band_seconds: (nr,) times of the asset's frames.
-        similarity: (nq, nr).
-        line: Where to look.
-
-    Returns:
-        The line through the peaks: at speed 1 if it was within 3 % of it, else by weighted least squares.
-    """
-    gap = float(np.median(np.diff(band_seconds))) if band_seconds.size > 1 else np.inf
-    if gap <= 2 * TOLERANCE_SECONDS:
-        rows, y, weights = _peaks(band_seconds, similarity, line.at(clip_seconds), 1.5 * TOLERANCE_SECONDS)
-        x = clip_seconds[rows]
-    else:
-        reach = min(gap / 2, 3 * TOLERANCE_SECONDS)
-        line = _slide(clip_seconds, band_seconds, similarity, line, reach)
-        if line.speed != 1.0:
-            middle = float(clip_seconds.mean())
-            plain = Line(1.0, line.at(middle) - middle, line.score)
-            plain = _slide(clip_seconds, band_seconds, similarity, plain, 2 * reach)
-            # Few samples can be met at any speed, so another than 1 must be clearly better.
-            line = plain if plain.score >= OTHER_SPEED_PENALTY * line.score else line
-        targets = (band_seconds - line.offset_seconds) / line.speed
-        reach = max(1.5 * TOLERANCE_SECONDS, reach)
-        rows, x, weights = _peaks(clip_seconds, similarity.T, targets, reach)
-        y = band_seconds[rows]
-    return _fit(x, y, weights, line) if rows.size else line
-
-
-def _slide(
-    clip_seconds: NDArray[np.float64],
-    band_seconds: NDArray[np.float64],
-    similarity: NDArray[np.float32],
-    line: Line,
-    reach_seconds: float,
-) -> Line:
-    """Move a line over sparse samples to where they fit best, by trying every offset within reach.
-
-    Among key frames seconds apart a clip's frames all find the same few samples, so the line through
-    the hits may be off by half a gap. The score of an offset is the sum over the asset's frames that
-    fall into the clip of their similarity, above what any frame has, to the clip frame of that moment;
-    the line that is returned carries it.
-    """
-    step = float(np.median(np.diff(clip_seconds))) if clip_seconds.size > 1 else 1.0
-    level = float(similarity.min())
-    best, best_shift = -np.inf, 0.0
-    shifts = np.arange(-reach_seconds, reach_seconds + step / 4, step / 2)
-    for shift in shifts[np.argsort(np.abs(shifts), kind="stable")]:
-        moments = (band_seconds - line.offset_seconds - shift) / line.speed
-        apart = np.abs(moments[:, None] - clip_seconds[None, :])
-        inside = apart.min(axis=1) <= step
-        columns = np.nonzero(inside)[0]
-        score = float((similarity[apart[inside].argmin(axis=1), columns] - level).sum())
-        if score > best + 1e-9:
-            best, best_shift = score, float(shift)
-    return Line(line.speed, line.offset_seconds + best_shift, best)
-
-
-def _peaks(
-    seconds: NDArray[np.float64],
-    similarity: NDArray[np.float32],
-    targets: NDArray[np.float64],
-    reach_seconds: float,
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Where each row's similarity peaks along the columns, between the columns' samples.
-
-    Near its peak similarity falls off about linearly on both sides, so the peak between samples is
-    that of two equal slopes through the best sample and its neighbours. Rows whose peak is
-    sharp weigh most: in a static scene every offset is as good.
-
-    Args:
-        seconds: (c,) times of the columns.
-        similarity: (r, c).
-        targets: (r,) where each row's peak is expected.
-        reach_seconds: Peaks farther off are passed over.
-
-    Returns:
-        Rows with a peak inside the columns, its times and weights.
-    """
-    near = np.abs(seconds[None, :] - targets[:, None]) <= reach_seconds
-    best = np.where(near, similarity, -np.inf).argmax(axis=1)
-    rows = np.nonzero(near.any(axis=1) & (best > 0) & (best < seconds.size - 1))[0]
-    best = best[rows]
-    peak, before, after = (similarity[rows, best + shift].astype(np.float64) for shift in (0, -1, 1))
-    drop = np.maximum(peak - np.minimum(before, after), 1e-6)
-    shift = (0.5 * (after - before) / drop).clip(-0.5, 0.5)
-    gap = np.where(shift < 0, seconds[best] - seconds[best - 1], seconds[best + 1] - seconds[best])
-    return rows, seconds[best] + shift * gap, drop**2
-
-
-def _fit(x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64], line: Line) -> Line:
-    """Weighted least squares, twice: the second time without what lies off the first."""
-    speed, offset = line.speed, line.offset_seconds
-    for _ in range(2):
-        total = weights.sum()
-        if total <= 0:
-            break
-        mx, my = float((weights * x).sum() / total), float((weights * y).sum() / total)
-        variance = float((weights * (x - mx) ** 2).sum() / total)
-        if abs(line.speed - 1.0) <= UNIT_SPEED_BAND or variance < 1.0:
-            speed = 1.0 if abs(line.speed - 1.0) <= UNIT_SPEED_BAND else line.speed
-        else:
-            speed = float((weights * (x - mx) * (y - my)).sum() / total / variance)
-            speed = float(np.clip(speed, MIN_SPEED, MAX_SPEED))
-            speed = 1.0 if abs(speed - 1.0) <= UNIT_SPEED_BAND else speed
-        offset = my - speed * mx
-        residual = np.abs(y - speed * x - offset)
-        weights = np.where(residual <= max(0.5, 2 * float(np.median(residual))), weights, 0.0)
-    return Line(speed, offset, line.score)
+    found = []
+    first = 0
+    for block in blocks:
+        own = run[(run >= first) & (run < first + block.clip_seconds.size)]
+        inside = np.zeros(block.clip_seconds.size, dtype=bool)
+        inside[own - first] = True
+        part = block.select(inside)
+        near = _distance(part, line) <= reach_seconds
+        sampled = near.any(axis=0)
+        if sampled.any():
+            found.append(own[np.where(near, part.similarity, -np.inf).argmax(axis=0)[sampled]])
+        first += block.clip_seconds.size
+    return np.unique(np.concatenate(found)) if found else run
 
 
 def _longest_run(
@@ -530,7 +409,10 @@ def _longest_run(
     if positions.size == 0:
         return positions
     taken = np.cumsum(~left)[positions]
-    apart = (np.diff(clip_seconds[positions]) > MAX_GAP_SECONDS) | (np.diff(taken) > 0)
+    # A look's few probes lie farther apart than that.
+    step = float(np.median(np.diff(clip_seconds))) if clip_seconds.size > 1 else 0.0
+    widest = max(MAX_GAP_SECONDS, 1.5 * step)
+    apart = (np.diff(clip_seconds[positions]) > widest) | (np.diff(taken) > 0)
     breaks = np.nonzero(apart)[0] + 1
     runs = np.split(positions, breaks)
     held = [np.isin(run, rows).sum() for run in runs]

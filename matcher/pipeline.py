@@ -8,17 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from index.rows import ClipRecord, LinkRecord, NewAsset, NewProgram, StoredClip
 from matcher.config import Settings
 from matcher.decode import Sampling
-from matcher.describe import Described, describe_files
+from matcher.describe import Album, Described, describe_files
 from matcher.encoders.base import FrameEncoder
 from matcher.errors import InputError
 from matcher.inputs import ClipJob, ProgramJob, Refused, fingerprint_files, one_line
-from matcher.linking import Linker, failed
-from matcher.records import Answer, Descriptors, Failure
+from matcher.linking import Considered, Linker, failed
+from matcher.records import Answer, Descriptors, Failure, Look, rounded
+from matcher.second_look import SecondLook
 from matcher.store import translated
 
 if TYPE_CHECKING:
@@ -168,8 +167,10 @@ def query_clips(
     marks = {job.clip_id: fingerprint_files([job.path], model, settings.sampling.clips) for job in clips}
     known = set() if kept is None else _unchanged(kept, marks)
     described = describe_files(
-        (job.path for job in clips if job.clip_id not in known), encoder, sampling, on_frames=on_frames
-    )
+        (job.path for job in clips if job.clip_id not in known), encoder, sampling,
+        on_frames=on_frames, are_clips=True,
+    )  # fmt: skip
+    second_look = SecondLook(encoder, sampling) if settings.decision.second_look else None
 
     def no_answer(clip_id: str, path: str, failure: Failure) -> tuple[Answer, None]:
         return failed(clip_id, path, failure, model=model, catalog_version=linker.version), None
@@ -186,12 +187,29 @@ def query_clips(
                 assert result.error is not None
                 yield no_answer(job.clip_id, str(job.path), Failure(result.error.kind, str(result.error)))
                 continue
-            stored = _stored_clip(job, result.descriptors, model, marks[job.clip_id])
+            considered = linker.consider(_rounded(result.descriptors))
+            if second_look is not None and result.album is not None and linker.is_unsure(considered):
+                considered = look_again(linker, second_look, job.path, considered, result.album)
+            stored = _stored_clip(job, considered.clip, model, marks[job.clip_id])
         else:  # the same pictures, but the file may lie elsewhere and be called otherwise
             stored = replace(
                 stored, record=replace(stored.record, path=str(job.path.absolute()), title=job.title)
             )
-        yield linker.link(job.clip_id, str(job.path), _descriptors(stored), model=model, top=top), stored
+            considered = linker.consider(descriptors_of(stored))
+        yield linker.answer(job.clip_id, str(job.path), considered, model=model, top=top), stored
+
+
+def look_again(
+    linker: Linker, second_look: SecondLook, path: Path, first: Considered, album: Album
+) -> Considered:
+    """Consider a clip once more: a few frames through every view, then all through promising ones."""
+    probes = tuple(rounded(look) for look in second_look.probes(album))
+    tried = linker.consider(replace(first.clip, further=probes), first)
+    names = linker.promising(tried)
+    if not names:
+        return tried
+    further = tuple(rounded(look) for look in second_look.full(path, album, probes, names))
+    return linker.consider(replace(first.clip, further=further), tried)
 
 
 def keep(
@@ -227,7 +245,9 @@ def relink_all(writer: Writer, linker: Linker, *, top: int) -> Iterator[tuple[An
     try:
         for clip in catalog.iter_clips():
             record = clip.record
-            answer = linker.link(record.clip_id, record.path, _descriptors(clip), model=record.model, top=top)
+            answer = linker.link(
+                record.clip_id, record.path, descriptors_of(clip), model=record.model, top=top
+            )
             batch.append(link_record(answer))
             if len(batch) == KEEP_BATCH:
                 writer.put_links(batch)
@@ -266,10 +286,17 @@ def _stored_clip(job: ClipJob, clip: Descriptors, model: str, mark: str) -> Stor
     record = ClipRecord(
         job.clip_id, str(job.path.absolute()), job.title, clip.duration_seconds, clip.frames_seen, model, mark
     )
-    # Rounded as the store rounds, so that a re-link finds the same answer to the last digit.
-    return StoredClip(record, clip.t_seconds, clip.vectors.astype(np.float16).astype(np.float32))
+    further = tuple((look.view, look.t_seconds, look.vectors) for look in clip.further)
+    return StoredClip(record, clip.t_seconds, clip.vectors, further)
 
 
-def _descriptors(stored: StoredClip) -> Descriptors:
+def _rounded(clip: Descriptors) -> Descriptors:
+    """A first look as a store rounds it."""
+    return replace(clip, vectors=rounded(clip.looks[0]).vectors)
+
+
+def descriptors_of(stored: StoredClip) -> Descriptors:
+    """A kept clip as the linker takes it."""
     record = stored.record
-    return Descriptors(stored.t_seconds, stored.vectors, record.duration_seconds, record.frames_seen)
+    further = tuple(Look(*look) for look in stored.further)
+    return Descriptors(stored.t_seconds, stored.vectors, record.duration_seconds, record.frames_seen, further)

@@ -33,6 +33,36 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class Look:
+    """What one view of a file's frames shows, in time order.
+
+    Attributes:
+        view: Name of the view, see :class:`matcher.views.View`.
+        t_seconds: (n,) float64, strictly increasing.
+        vectors: (n, d) float32, each of length 1.
+    """
+
+    view: str
+    t_seconds: NDArray[np.float64]
+    vectors: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        _check_descriptors(self.t_seconds, self.vectors)
+
+    def __len__(self) -> int:
+        return int(self.t_seconds.size)
+
+
+def rounded(look: Look) -> Look:
+    """A look as a store rounds it, so that descriptors that were kept answer like those at hand."""
+    return Look(look.view, look.t_seconds, look.vectors.astype(np.float16).astype(np.float32))
+
+
+#: Name of the first look: the whole picture, trimmed of bars and fill.
+WHOLE = "whole"
+
+
+@dataclass(frozen=True)
 class Descriptors:
     """The unit-length descriptors of one file's informative frames, in time order.
 
@@ -41,28 +71,63 @@ class Descriptors:
         vectors: (n, d) float32, each of length 1.
         duration_seconds: Length of the file, frames skipped as blank included.
         frames_seen: Frames decoded, blank ones included.
+        further: Looks through other views, at some of the frames or all; none where the first look
+            said enough.
     """
 
     t_seconds: NDArray[np.float64]
     vectors: NDArray[np.float32]
     duration_seconds: float
     frames_seen: int
+    further: tuple[Look, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.vectors.ndim != 2 or self.t_seconds.shape != (self.vectors.shape[0],):
-            raise ValueError(f"t_seconds {self.t_seconds.shape} does not fit vectors {self.vectors.shape}")
-        if self.t_seconds.size > 1 and not bool(np.all(np.diff(self.t_seconds) > 0)):
-            raise ValueError("t_seconds must be strictly increasing")
-        if not bool(np.isfinite(self.vectors).all()):
-            raise ValueError("vectors must be finite")
+        _check_descriptors(self.t_seconds, self.vectors)
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """All of them, the first look first."""
+        return (Look(WHOLE, self.t_seconds, self.vectors), *self.further)
 
     def __len__(self) -> int:
         return int(self.t_seconds.size)
 
 
+def _check_descriptors(t_seconds: NDArray[np.float64], vectors: NDArray[np.float32]) -> None:
+    if vectors.ndim != 2 or t_seconds.shape != (vectors.shape[0],):
+        raise ValueError(f"t_seconds {t_seconds.shape} does not fit vectors {vectors.shape}")
+    if t_seconds.size > 1 and not bool(np.all(np.diff(t_seconds) > 0)):
+        raise ValueError("t_seconds must be strictly increasing")
+    if not bool(np.isfinite(vectors).all()):
+        raise ValueError("vectors must be finite")
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Another place that shows a segment's stretch about as well: a title, a recap, a repeat."""
+
+    asset_id: str
+    asset_start_seconds: float
+    asset_end_seconds: float
+    similarity: float
+
+
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of the clip and the stretch of an asset that it was cut from; half-open."""
+    """A stretch of the clip and the stretch of an asset that it was cut from; half-open.
+
+    Attributes:
+        clip_start_seconds: In the clip.
+        clip_end_seconds: In the clip; never before it starts.
+        asset_id: The asset.
+        asset_start_seconds: In the asset, its earliest second, also where the clip plays backwards.
+        asset_end_seconds: In the asset.
+        similarity: Mean cosine of the frames compared.
+        is_reversed: The clip plays the stretch backwards.
+        view: What the clip was looked at through.
+        ambiguity: 0 where the place is sure, 1 where another one of the asset fits as well (a still scene).
+        also: Other places that show the same, best first.
+    """
 
     clip_start_seconds: float
     clip_end_seconds: float
@@ -70,6 +135,10 @@ class Segment:
     asset_start_seconds: float
     asset_end_seconds: float
     similarity: float
+    is_reversed: bool = False
+    view: str = WHOLE
+    ambiguity: float = 0.0
+    also: tuple[Elsewhere, ...] = ()
 
     def __post_init__(self) -> None:
         if self.clip_end_seconds < self.clip_start_seconds:
@@ -87,12 +156,21 @@ class Link:
 
 @dataclass(frozen=True)
 class Guess:
-    """A program considered. ``score`` is the mean similarity of its aligned frames, 0 if none align."""
+    """A program considered.
+
+    Attributes:
+        program_id: Which.
+        title: Its title.
+        confidence: Probability of a link, 0 to 1.
+        score: Mean similarity of its aligned frames, 0 if none align.
+        log_odds: The confidence before it is squeezed between 0 and 1: what to rank clips by.
+    """
 
     program_id: str
     title: str
     confidence: float
     score: float
+    log_odds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -116,6 +194,7 @@ class Answer:
         model: Fingerprint of the encoder.
         catalog_version: The state of the catalog that was searched.
         error: Set when the file could not be read; the decision is then "none".
+        looks: Views that the clip was looked at through; 1 where the first look was enough.
     """
 
     clip_id: str
@@ -126,6 +205,7 @@ class Answer:
     model: str
     catalog_version: int
     error: Failure | None = None
+    looks: int = 1
 
     @property
     def program_id(self) -> str | None:
@@ -153,6 +233,8 @@ class Answer:
             "model": self.model,
             "catalog_version": self.catalog_version,
             "error": None if self.error is None else asdict(self.error),
+            "looks": self.looks,
+            "passes": 1 if self.looks == 1 else 2,
         }
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from index import errors as index_errors
 from matcher import errors
-from matcher.config import IndexSettings
+from matcher.calibration import calibration_of
+from matcher.config import IndexSettings, Settings
 from matcher.encoders.base import ModelInfo
 from matcher.inputs import check_unicode
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from index.catalog import Catalog
     from index.live import LiveIndex
     from index.rows import ModelInfo as StoredModel
+    from matcher.linking import Linker
 
 
 @contextmanager
@@ -84,6 +86,25 @@ def open_live(catalog: Catalog, settings: IndexSettings) -> LiveIndex:
         warnings.filterwarnings("ignore", message=".*fork.*")
         device = "cuda" if settings.device == "gpu" else "cpu"
         return LiveIndex.open(catalog, kind=None if settings.kind == "auto" else settings.kind, device=device)
+
+
+def open_linker(catalog: Catalog, settings: Settings, live: LiveIndex | None = None) -> Linker:
+    """What answers clips from a catalog, as its calibration says.
+
+    Args:
+        catalog: The store.
+        settings: Of the index, voting and decision.
+        live: Its live index, where it is open.
+
+    Raises:
+        StoreError: The tables or the calibration are damaged.
+        MissingDependencyError: FAISS or the GPU asked for is missing.
+    """
+    from matcher.linking import Linker
+
+    model = ModelInfo(catalog.model.name, catalog.model.fingerprint, catalog.model.d)
+    calibration = calibration_of(Path(catalog.path), model)
+    return Linker(live or open_live(catalog, settings.index), settings, calibration)
 
 
 def _stored(model: ModelInfo) -> StoredModel:

@@ -63,7 +63,7 @@ def collect_hits(
     asset: NDArray[np.int32],
     asset_seconds: NDArray[np.float64],
     *,
-    floor: float,
+    floor: NDArray[np.float32],
     per_program: int,
 ) -> Hits:
     """Keep what counts of a search result.
@@ -73,7 +73,7 @@ def collect_hits(
         program: (nq, k) positions; -1 where there is no neighbour.
         asset: (nq, k) likewise.
         asset_seconds: (nq, k).
-        floor: Neighbours below it are dropped.
+        floor: (nq,) neighbours below their frame's are dropped.
         per_program: At most so many neighbours of one program count for one frame, so that a series
             of a hundred episodes does not crowd out a film.
 
@@ -86,7 +86,7 @@ def collect_hits(
     """
     if not similarity.shape == program.shape == asset.shape == asset_seconds.shape or similarity.ndim != 2:
         raise ValueError("similarity, program, asset and asset_seconds must be one (nq, k) shape")
-    frame, column = np.nonzero((program >= 0) & (similarity >= floor))
+    frame, column = np.nonzero((program >= 0) & (similarity >= floor[:, None]))
     hits = Hits(
         frame.astype(np.int64), program[frame, column], asset[frame, column], asset_seconds[frame, column],
         similarity[frame, column],
@@ -106,56 +106,60 @@ def _rank_in_group(frame: NDArray[np.int64], program: NDArray[np.int32]) -> NDAr
     return positions - np.maximum.accumulate(np.where(starts, positions, 0))
 
 
-def frame_program_table(
-    hits: Hits, nq: int, *, floor: float
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Each frame's best similarity in each program that it hits.
+@dataclass(frozen=True)
+class Ballot:
+    """Each frame's best similarity in each program that any frame hits.
 
-    Returns:
-        (p,) positions of the programs hit, ascending, and (nq, p) similarities, ``floor`` where a
-        frame has no hit there.
+    Attributes:
+        programs: (p,) positions of the programs, ascending.
+        similarity: (nq, p); the frame's level where it has no hit there.
+        level: (nq,) what chance gives each frame, see :mod:`matcher.background`.
     """
+
+    programs: NDArray[np.int32]
+    similarity: NDArray[np.float32]
+    level: NDArray[np.float32]
+
+
+def ballot(hits: Hits, level: NDArray[np.float32]) -> Ballot:
+    """The hits of all frames by program; ``level`` is (nq,)."""
     programs, column = np.unique(hits.program, return_inverse=True)
-    table = np.full((nq, programs.size), floor, np.float32)
+    table = np.repeat(level.astype(np.float32)[:, None], programs.size, axis=1)
     np.maximum.at(table, (hits.frame, column), hits.similarity)
-    return programs, table
+    return Ballot(programs, table, level)
 
 
-def vote(hits: Hits, nq: int, *, floor: float, hub_margin: float, candidates: int) -> list[Candidate]:
+def vote(ballot: Ballot, *, hub_margin: float, candidates: int) -> list[Candidate]:
     """Rank the programs by the votes of the clip's frames.
 
-    A frame gives a program ``(s - floor) / (1 - floor)`` for its best similarity ``s`` there, divided by
+    A frame gives a program ``(s - level) / (1 - level)`` for its best similarity ``s`` there, divided by
     how many programs are within ``hub_margin`` of that or better.
 
     Args:
-        hits: Of all frames.
-        nq: Frames of the clip.
-        floor: As in :func:`collect_hits`.
+        ballot: Of one look.
         hub_margin: Programs this close count as equally close.
         candidates: At most so many are returned.
 
     Returns:
         Candidates by descending votes; ties go to the lower position.
     """
-    programs, table = frame_program_table(hits, nq, floor=floor)
-    excess = (table - floor) / (1.0 - floor)
-    ordered = -np.sort(-table, axis=1)
+    level = ballot.level[:, None]
+    excess = (ballot.similarity - level) / (1.0 - np.minimum(level, 0.999))
+    ordered = -np.sort(-ballot.similarity, axis=1)
     # How many programs reach s - hub_margin: (nq, p), counted in the ordered row.
-    reach = np.zeros(table.shape, np.int64)
-    for row, (own, best) in enumerate(zip(table, ordered, strict=True)):
+    reach = np.zeros(excess.shape, np.int64)
+    for row, (own, best) in enumerate(zip(ballot.similarity, ordered, strict=True)):
         reach[row] = np.searchsorted(-best, -(own - hub_margin), side="right")
     votes = np.where(excess > 0, excess / np.maximum(reach, 1), 0.0).sum(axis=0, dtype=np.float64)
-    order = np.lexsort((programs, -votes))[:candidates]
-    return [Candidate(int(programs[i]), float(votes[i])) for i in order if votes[i] > 0]
+    order = np.lexsort((ballot.programs, -votes))[:candidates]
+    return [Candidate(int(ballot.programs[i]), float(votes[i])) for i in order if votes[i] > 0]
 
 
-def best_rival(hits: Hits, nq: int, program: int, *, floor: float, background: float) -> NDArray[np.float32]:
-    """What else resembles each frame: (nq,) the best similarity in any other program.
+def best_rival(ballot: Ballot, program: int) -> NDArray[np.float32]:
+    """What else resembles each frame: (nq,) the best similarity in any other program, or the level.
 
-    It counts no less than ``background``, what a stranger commonly reaches in a large catalogue: a
-    small catalogue has few strangers, and the best of few is no measure of chance.
+    A small catalogue has few strangers, and the best of few is no measure of chance.
     """
-    programs, table = frame_program_table(hits, nq, floor=floor)
-    others = table[:, programs != program]
-    best: NDArray[np.float32] = others.max(axis=1, initial=background).astype(np.float32)
-    return best
+    others = np.where(ballot.programs == program, -np.inf, ballot.similarity)
+    best: NDArray[np.float32] = np.maximum(others.max(axis=1, initial=-np.inf), ballot.level)
+    return best.astype(np.float32)

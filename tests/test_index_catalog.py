@@ -314,6 +314,87 @@ def test_clips_keep_their_descriptors(catalog: Catalog) -> None:
     assert len(list(catalog.iter_clips([f"x{i}" for i in range(500)] + ["c1"]))) == 1
 
 
+def with_further(clip: StoredClip, *parts: tuple[str, int]) -> StoredClip:
+    """The clip with further descriptors: a name and how many."""
+    further = tuple(
+        (name, np.arange(n) * 0.75 + i, vectors_of(100 + i, n)) for i, (name, n) in enumerate(parts)
+    )
+    return replace(clip, further=further)
+
+
+def assert_same_clip(got: StoredClip | None, want: StoredClip) -> None:
+    assert got is not None
+    assert replace(got.record, kept_at="") == replace(want.record, kept_at="")
+    mine, theirs = ([("", clip.t_seconds, clip.vectors), *clip.further] for clip in (got, want))
+    assert [name for name, *_ in mine] == [name for name, *_ in theirs]
+    for (_, *arrays), (_, *wanted) in zip(mine, theirs, strict=True):
+        for array, right in zip(arrays, wanted, strict=True):
+            assert array.dtype == right.dtype
+            np.testing.assert_array_equal(array, right)
+
+
+def test_clips_keep_further_descriptors_under_their_names(catalog: Catalog) -> None:
+    """By value and in order: with and without rows, beside clips without any, and none of the clip's own."""
+    clips = [
+        with_further(clip_of("a", 3), ("mirror", 3), ("第一 “inset” 0.04,0.04", 2), ("blank", 0)),
+        clip_of("b", 4),
+        with_further(clip_of("c", 0), ("mirror", 2)),
+        with_further(clip_of("d", 2), ("mirror", 0)),
+    ]
+    with catalog.writing() as writer:
+        writer.put_clips(clips)
+    for clip in clips:
+        assert_same_clip(catalog.clip(clip.record.clip_id), clip)
+    assert [len(clip.further) for clip in catalog.iter_clips()] == [3, 0, 1, 1]
+
+
+def test_a_clip_kept_again_has_the_new_further_descriptors_only(catalog: Catalog) -> None:
+    rich, poor = with_further(clip_of("a", 3), ("mirror", 3)), clip_of("a", 2)
+    with catalog.writing() as writer:
+        for clip in (rich, poor, with_further(poor, ("centre", 1))):
+            writer.put_clip(clip)
+            assert_same_clip(catalog.clip("a"), clip)
+
+
+@pytest.mark.parametrize(
+    ("part", "why"),
+    [
+        (("", np.zeros(1), vectors_of(0, 1)), "name"),
+        (("mirror", np.zeros(2), vectors_of(0, 1)), "fit"),
+        (("mirror", np.zeros(2), vectors_of(0, 2)), "increasing"),
+        (("mirror", np.zeros(1), vectors_of(0, 1, D + 1)), "d = 9"),
+    ],
+)
+def test_further_descriptors_that_do_not_fit_are_refused(part: Any, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        replace(clip_of("a"), further=(part,))
+
+
+def test_a_store_of_before_further_descriptors_is_read_and_gets_the_column_at_the_first_write(
+    store: Path,
+) -> None:
+    """Reading changes nothing; what was kept before stays as it was, and has none."""
+    old = clip_of("old", 3)
+    with Catalog.open(store).writing() as writer:
+        writer.put_clip(old)
+        writer._table("clips").drop_columns(["further"])
+    catalog = Catalog.open(store)
+    before = files_of(store / "tables")
+    assert_same_clip(catalog.clip("old"), old)
+    assert [clip.record.clip_id for clip in catalog.iter_clips()] == ["old"]
+    assert files_of(store / "tables") == before
+    new = with_further(clip_of("new", 2), ("mirror", 2))
+    with catalog.writing() as writer:
+        assert "further" not in writer._table("clips").schema.names
+        writer.put_clip(new)
+        assert "further" in writer._table("clips").schema.names
+        writer.put_clips([with_further(clip_of("third", 1), ("centre", 1))])
+    again = Catalog.open(store)
+    assert_same_clip(again.clip("old"), old)
+    assert_same_clip(again.clip("new"), new)
+    assert again.counts()["clips"] == 3
+
+
 def test_a_clip_has_one_link_and_all_its_reviews(catalog: Catalog) -> None:
     with catalog.writing() as writer:
         writer.put_clips([clip_of("a"), clip_of("b")])

@@ -32,6 +32,14 @@ def test_a_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
     assert got.decision == Settings().decision
 
 
+def test_thresholds_that_are_not_set_are_the_calibrations(tmp_path: Path) -> None:
+    assert (Settings().decision.link, Settings().decision.review) == (None, None)
+    got = load_settings(written(tmp_path, "[decision]\nlink = 0.8\nsecond_look = false\n")).decision
+    assert (got.link, got.review, got.second_look) == (0.8, None, False)
+    both = load_settings(written(tmp_path, "[decision]\nlink = 0.8\nreview = 0.8\n")).decision
+    assert (both.link, both.review, both.second_look) == (0.8, 0.8, True)
+
+
 def test_what_is_dumped_loads_again() -> None:
     assert Settings.model_validate_json(Settings().model_dump_json()) == Settings()
 
@@ -49,7 +57,13 @@ def test_what_is_dumped_loads_again() -> None:
         ('[encoder]\ndevice = "tpu"\n', "encoder.device"),
         ('[encoder]\nprecision = "fp64"\n', "encoder.precision"),
         ("[encoder]\nthreads = -1\n", "encoder.threads"),
+        ("[voting]\nfurther_candidates = 0\n", "voting.further_candidates"),
+        ("[voting]\nbackground = 0.7\n", "voting.background"),
         ("[decision]\nlink = 1.5\n", "decision.link"),
+        ("[decision]\nlink = 0.0\n", "decision.link"),
+        ("[decision]\nreview = 1.5\n", "decision.review"),
+        ("[decision]\nlink = 0.5\nreview = 0.6\n", "must not be above link"),
+        ('[decision]\nsecond_look = "perhaps"\n', "decision.second_look"),
         ('[index]\nkind = "hnsw"\n', "index.kind"),
         ("k = = 3\n", "not TOML"),
     ],

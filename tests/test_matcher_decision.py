@@ -14,19 +14,21 @@ from numpy.typing import NDArray
 
 from matcher.decision import (
     DUEL_WEIGHT,
+    FEATURES,
     LEAD_SCALE,
     SAME_FRAME_DROP,
-    SHIPPED,
-    Calibration,
     Evidence,
+    Weights,
     decide,
     different_frames,
     weigh,
 )
 from matcher.localize import Line, Match
 
-NAMES = [field.name for field in fields(Evidence)]
-PLAIN = Evidence(similarity=0.9, lead=0.02, frames=6.0, speed=0.25)
+N = len(FEATURES)
+PLAIN = Evidence(similarity=0.9, excess=0.6, lead=0.02, frames=6.0, coverage=0.75, speed=0.25)
+#: Of the form that a fit gives: everything that speaks for a match counts for it.
+WEIGHTS = Weights((4.0, 12.0, 2.0, 1.0, 1.5, -1.0, -1.5, -1.0), -11.5)
 
 
 def unit(x: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -41,51 +43,70 @@ def a_match(frames: list[int], similarities: NDArray[np.float32], speed: float =
 evidence = st.builds(
     Evidence,
     similarity=st.floats(-1, 1),
+    excess=st.floats(-1, 1),
     lead=st.floats(-2, 2),
     frames=st.floats(1, 1e4),
+    coverage=st.floats(0, 1),
     speed=st.floats(0, 1),
+    is_reversed=st.booleans(),
+    is_further=st.booleans(),
 )
 
 
 # ---------------------------------------------------------------- weigh
 
 
+def zeros(nq: int) -> NDArray[np.float32]:
+    return np.zeros(nq, np.float32)
+
+
 @settings(deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), nq=st.integers(1, 12), pieces=st.integers(1, 3))
-def test_evidence_is_that_of_the_loops(seed: int, nq: int, pieces: int) -> None:
+@given(
+    seed=st.integers(0, 2**32 - 1), nq=st.integers(1, 12), pieces=st.integers(1, 3), is_further=st.booleans()
+)
+def test_evidence_is_that_of_the_loops(seed: int, nq: int, pieces: int, is_further: bool) -> None:
     rng = np.random.default_rng(seed)
     vectors = unit(rng.normal(size=(nq, 3)))
     rival = rng.uniform(-1, 1, nq).astype(np.float32)
+    level = rng.uniform(-1, 1, nq).astype(np.float32)
     owner = rng.integers(-1, pieces, nq)
     matches = [
-        a_match(rows, rng.uniform(-1, 1, len(rows)).astype(np.float32), rng.uniform(0.5, 2))
+        a_match(
+            rows, rng.uniform(-1, 1, len(rows)).astype(np.float32), rng.choice([-1, 1]) * rng.uniform(0.5, 2)
+        )
         for piece in range(pieces)
         if (rows := np.nonzero(owner == piece)[0].tolist())
     ]
-    got = weigh(matches, vectors, rival)
+    got = weigh(matches, vectors, rival, level, is_further=is_further)
     if not matches:
         assert got is None
         return
 
-    values, leads, speeds = [], [], []
+    values, excesses, leads, speeds, backwards = [], [], [], [], []
     for match in matches:
-        for row, value in zip(match.frames, match.similarities, strict=True):
-            values.append(float(value))
-            leads.append(float(value) - float(rival[row]))
-            speeds.append(abs(math.log(match.line.speed) / math.log(2)))
+        for row, value in zip(match.frames.tolist(), match.similarities.tolist(), strict=True):
+            values.append(value)
+            excesses.append((value - float(level[row])) / max(1 - float(level[row]), 0.01))
+            leads.append(value - float(rival[row]))
+            speeds.append(abs(math.log(abs(match.line.speed)) / math.log(2)))
+            backwards.append(match.line.speed < 0)
     rows = [row for row in range(nq) if owner[row] >= 0]
     assert got is not None
     assert got.similarity == pytest.approx(sum(values) / len(values))
+    assert got.excess == pytest.approx(sum(excesses) / len(values), rel=1e-4, abs=1e-6)
     assert got.lead == pytest.approx(sum(leads) / len(values), abs=1e-6)
     assert got.frames == pytest.approx(different_by_loops(vectors[rows]))
+    assert got.coverage == len(rows) / nq
     assert got.speed == pytest.approx(sum(speeds) / len(speeds))
+    assert got.is_reversed == (sum(backwards) > len(backwards) / 2)
+    assert got.is_further == is_further
     assert np.isfinite(got.features()).all()
-    reversed_order = weigh(matches[::-1], vectors, rival)
+    reversed_order = weigh(matches[::-1], vectors, rival, level, is_further=is_further)
     assert reversed_order is not None
     np.testing.assert_allclose(reversed_order.features(), got.features(), rtol=1e-6, atol=1e-9)
 
 
-def test_the_lead_counts_over_the_whole_run() -> None:
+def test_all_but_the_similarity_counts_over_the_whole_run() -> None:
     """On the frames that one twin happens to have sampled, the other always looks worse."""
     similarities = np.array([0.99, 0.97, 0.99, 0.97], np.float32)
     rival = np.array([0.97, 0.99, 0.97, 0.99], np.float32)
@@ -93,31 +114,61 @@ def test_the_lead_counts_over_the_whole_run() -> None:
     match = Match(
         0, 0.0, 2.0, Line(1.0, 0.0, 1.0), sampled, similarities[sampled], np.arange(4), similarities
     )
-    got = weigh([match], np.eye(4, dtype=np.float32), rival)
+    got = weigh([match], np.eye(4, dtype=np.float32), rival, zeros(4))
     assert got is not None
     assert got.lead == pytest.approx(0.0, abs=1e-6)
+    assert got.excess == pytest.approx(0.98)
+    assert (got.frames, got.coverage) == (4.0, 1.0)
     assert got.similarity == pytest.approx(0.99)
 
 
 def test_without_matches_there_is_no_evidence() -> None:
-    assert weigh([], np.zeros((0, 3), np.float32), np.zeros(0, np.float32)) is None
+    assert weigh([], np.zeros((0, 3), np.float32), zeros(0), zeros(0)) is None
+    assert weigh([], np.eye(4, dtype=np.float32), zeros(4), zeros(4)) is None
 
 
 def test_one_frame_is_evidence() -> None:
     match = a_match([0], np.array([0.9], np.float32))
-    got = weigh([match], np.eye(1, 3, dtype=np.float32), np.array([0.6], np.float32))
+    level = np.array([0.5], np.float32)
+    got = weigh([match], np.eye(1, 3, dtype=np.float32), np.array([0.6], np.float32), level)
     assert got is not None
-    assert (got.frames, got.speed) == (1.0, 0.0)
-    assert (got.similarity, got.lead) == pytest.approx((0.9, 0.3))
+    assert (got.frames, got.coverage, got.speed) == (1.0, 1.0, 0.0)
+    assert (got.similarity, got.excess, got.lead) == pytest.approx((0.9, 0.8, 0.3))
+    assert (got.is_reversed, got.is_further) == (False, False)
+
+
+def test_a_frame_that_chance_resembles_fully_keeps_the_excess_finite() -> None:
+    """Identity is no more than chance there; rounding may take either above 1."""
+    values = np.array([1.0, 1.0000001], np.float32)
+    got = weigh([a_match([0, 1], values)], np.eye(2, dtype=np.float32), zeros(2), values[::-1])
+    assert got is not None
+    assert got.excess == pytest.approx(0.0, abs=1e-3)
 
 
 def test_what_resembles_frames_outside_the_match_is_of_no_consequence() -> None:
     vectors = np.eye(6, dtype=np.float32)
     rival = np.array([0.99, 0.5, 0.5, 0.5, 0.99, 0.99], np.float32)
-    got = weigh([a_match([1, 2, 3], np.full(3, 0.9, np.float32))], vectors, rival)
+    level = np.array([1.0, 0.4, 0.4, 0.4, 1.0, 1.0], np.float32)
+    got = weigh([a_match([1, 2, 3], np.full(3, 0.9, np.float32))], vectors, rival, level)
     assert got is not None
     assert got.lead == pytest.approx(0.4)
+    assert got.excess == pytest.approx(0.5 / 0.6)
     assert got.frames == 3.0
+    assert got.coverage == 0.5
+
+
+def test_it_is_played_backwards_where_most_of_its_frames_are() -> None:
+    """Not most of its matches: a splinter of two frames may lie on any line."""
+    long, short = a_match([0, 1, 2], np.ones(3, np.float32), -1.0), a_match([3], np.ones(1, np.float32), 1.0)
+    vectors = np.eye(4, dtype=np.float32)
+    got = weigh([long, short], vectors, zeros(4), zeros(4))
+    assert got is not None
+    assert (got.is_reversed, got.speed) == (True, 0.0)
+    forward = weigh(
+        [replace(long, line=short.line), replace(short, line=long.line)], vectors, zeros(4), zeros(4)
+    )
+    assert forward is not None
+    assert not forward.is_reversed
 
 
 # ---------------------------------------------------------------- different frames
@@ -164,64 +215,117 @@ def logistic(z: float) -> float:
     return 1 / (1 + math.exp(-min(60.0, max(-60.0, z))))
 
 
-def test_the_features_keep_the_order_of_the_evidence() -> None:
-    want = [0.9, math.tanh(0.02 / LEAD_SCALE), math.log(6.0), 0.25]
+def match_by_loops(weights: Weights, a: Evidence) -> float:
+    return weights.bias + sum(w * x for w, x in zip(weights.weights, a.features().tolist(), strict=True))
+
+
+def test_the_features_are_named_and_keep_the_order_of_the_evidence() -> None:
+    want = [0.9, 0.6, math.tanh(0.02 / LEAD_SCALE), math.log(6.0), 0.75, 0.25, 0.0, 0.0]
     assert PLAIN.features().tolist() == pytest.approx(want)
+    assert tuple(field.name for field in fields(Evidence)) == FEATURES
+    flagged = replace(PLAIN, is_reversed=True, is_further=True)
+    assert flagged.features().tolist() == pytest.approx([*want[:-2], 1.0, 1.0])
 
 
 def test_half_and_double_speed_are_equally_far_from_the_true_one() -> None:
-    vectors, rival, one = np.eye(1, 3, dtype=np.float32), np.zeros(1, np.float32), np.ones(1, np.float32)
-    speeds = [weigh([a_match([0], one, speed)], vectors, rival) for speed in (0.5, 1.0, 2.0)]
-    assert [got.speed for got in speeds if got is not None] == pytest.approx([1.0, 0.0, 1.0])
+    vectors, rival, one = np.eye(1, 3, dtype=np.float32), zeros(1), np.ones(1, np.float32)
+    speeds = [
+        weigh([a_match([0], one, speed)], vectors, rival, rival) for speed in (0.5, 1.0, 2.0, -1.0, -2.0)
+    ]
+    assert [got.speed for got in speeds if got is not None] == pytest.approx([1.0, 0.0, 1.0, 0.0, 1.0])
+
+
+@pytest.mark.parametrize("n", [0, 4, N - 1, N + 1])
+def test_weights_for_other_features_are_refused(n: int) -> None:
+    with pytest.raises(ValueError, match=f"{n} weights for {N}"):
+        Weights((1.0,) * n, 0.0)
+
+
+all_weights = st.builds(Weights, st.tuples(*[st.floats(-40, 40)] * N), st.floats(-50, 50))
 
 
 @settings(deadline=None)
-@given(a=evidence, weights=st.tuples(*[st.floats(-40, 40)] * 4), bias=st.floats(-50, 50))
-def test_confidence_is_that_of_a_match_times_that_of_the_duel(
-    a: Evidence, weights: tuple[float, float, float, float], bias: float
-) -> None:
-    got = Calibration(weights, bias).confidence(a)
-    z = bias + sum(w * x for w, x in zip(weights, a.features().tolist(), strict=True))
+@given(a=evidence, weights=all_weights)
+def test_confidence_is_that_of_a_match_times_that_of_the_duel(a: Evidence, weights: Weights) -> None:
+    got = weights.confidence(a)
+    z = match_by_loops(weights, a)
+    assert weights.match(a) == pytest.approx(z, abs=1e-9)
     assert got == pytest.approx(logistic(z) * logistic(DUEL_WEIGHT * a.lead * a.frames), abs=1e-9)
     assert 0.0 <= got <= 1.0
 
 
-calibrations = st.one_of(
-    st.just(SHIPPED),
-    st.builds(Calibration, st.tuples(*[st.floats(-5, 5)] * 4), st.floats(-5, 5)),
+@settings(deadline=None)
+@given(a=evidence, weights=all_weights)
+def test_log_odds_are_those_of_the_confidence_and_finite(a: Evidence, weights: Weights) -> None:
+    """Where the product is neither 0 nor 1 in floating point, by its definition."""
+    log_odds = weights.log_odds(a)
+    assert math.isfinite(log_odds)
+    product = logistic(match_by_loops(weights, a)) * logistic(DUEL_WEIGHT * a.lead * a.frames)
+    if 1e-9 < product < 1 - 1e-9:
+        assert log_odds == pytest.approx(math.log(product / (1 - product)), abs=1e-4)
+    # No better than either of the two; where both are likely, not much worse than the less likely one.
+    lesser = min(match_by_loops(weights, a), DUEL_WEIGHT * a.lead * a.frames)
+    assert log_odds <= lesser + 1e-6
+    if lesser >= 0:
+        assert log_odds >= min(lesser, 600.0) - math.log(3) - 1e-6
+
+
+def test_log_odds_tell_apart_what_the_confidence_squeezes_together() -> None:
+    """Clips are ranked by them: far above all doubt, and far below all hope."""
+    good = [replace(PLAIN, excess=0.9, lead=0.3, frames=n) for n in (1e8, 1e9, 1e10)]
+    strong = Weights((0.0, 0.0, 0.0, 10.0, 0.0, 0.0, 0.0, 0.0), 0.0)
+    assert [strong.confidence(a) for a in good] == [1.0] * 3
+    odds = [strong.log_odds(a) for a in good]
+    assert odds == sorted(odds)
+    assert len(set(odds)) == 3
+    poor = [replace(PLAIN, lead=-0.5, frames=n) for n in (200.0, 100.0, 50.0)]
+    assert [WEIGHTS.confidence(a) for a in poor] == pytest.approx([0.0] * 3, abs=1e-20)
+    odds = [WEIGHTS.log_odds(a) for a in poor]
+    assert odds == sorted(odds)
+    assert len(set(odds)) == 3
+
+
+fitted = st.one_of(
+    st.just(WEIGHTS),
+    st.builds(Weights, st.tuples(*[st.floats(-5, 5)] * N), st.floats(-5, 5)),
 )
 
 
 @settings(deadline=None)
-@given(a=evidence, calibration=calibrations, name=st.sampled_from(NAMES), more=st.floats(0, 3))
+@given(a=evidence, weights=fitted, name=st.sampled_from(FEATURES), more=st.floats(0, 3))
 def test_confidence_follows_the_sign_of_each_weight(
-    a: Evidence, calibration: Calibration, name: str, more: float
+    a: Evidence, weights: Weights, name: str, more: float
 ) -> None:
     """More of one thing, all else equal: up where its weight is positive, down where it is negative.
 
     The duel pulls with the lead, and with more frames towards the side on which the lead is: where it
     pulls against the weight nothing is promised.
     """
-    weight = calibration.weights[NAMES.index(name)]
+    weight = weights.weights[FEATURES.index(name)]
     duel = {"lead": 1.0, "frames": a.lead}.get(name, 0.0)
     if weight * duel < 0:
         return
-    raised = replace(a, **{name: getattr(a, name) + more})
-    change = calibration.confidence(raised) - calibration.confidence(a)
+    before = getattr(a, name)
+    raised = replace(a, **{name: True if isinstance(before, bool) else before + more})
+    change = weights.confidence(raised) - weights.confidence(a)
     assert change * (np.sign(weight) or np.sign(duel)) >= -1e-12
+    by_odds = weights.log_odds(raised) - weights.log_odds(a)
+    assert by_odds * (np.sign(weight) or np.sign(duel)) >= -1e-6
 
 
-def test_the_shipped_calibration_knows_good_from_poor() -> None:
-    """Whatever the fit: nearly the same pictures, far ahead, are a link; one frame like any other is none."""
-    assert SHIPPED.confidence(Evidence(similarity=0.99, lead=0.1, frames=10.0, speed=0.0)) > 0.95
-    assert SHIPPED.confidence(Evidence(similarity=0.8, lead=0.0, frames=1.0, speed=1.0)) < 0.1
-    signs = dict(zip(NAMES, np.sign(SHIPPED.weights).tolist(), strict=True))
-    assert signs == {"similarity": 1.0, "lead": 1.0, "frames": 1.0, "speed": -1.0}
+def test_weights_tell_good_from_poor() -> None:
+    """Nearly the same pictures, far ahead, are a link; one frame like any other is none."""
+    good = Evidence(similarity=0.99, excess=0.95, lead=0.1, frames=10.0, coverage=1.0, speed=0.0)
+    poor = Evidence(similarity=0.8, excess=0.0, lead=0.0, frames=1.0, coverage=0.1, speed=1.0)
+    assert WEIGHTS.confidence(good) > 0.95
+    assert WEIGHTS.confidence(poor) < 0.1
 
 
 @given(similarity=st.floats(-1, 1), frames=st.floats(1, 1e4))
 def test_without_a_lead_it_is_at_best_a_coins_throw(similarity: float, frames: float) -> None:
-    assert SHIPPED.confidence(Evidence(similarity, 0.0, frames, 0.0)) <= 0.5
+    a = Evidence(similarity, 1.0, 0.0, frames, 1.0, 0.0)
+    assert WEIGHTS.confidence(a) <= 0.5
+    assert WEIGHTS.log_odds(a) <= 0.0
 
 
 # ---------------------------------------------------------------- decide

@@ -19,11 +19,20 @@ from numpy.typing import NDArray
 import matcher.describe as describe_module
 from eval.video_writer import write_video
 from matcher.decode import Sampling, sample_frames
-from matcher.describe import QUEUE_BATCHES, Described, describe_file, describe_files
+from matcher.describe import (
+    ALBUM_PICTURES,
+    LAYOUT_PICTURES,
+    QUEUE_BATCHES,
+    Album,
+    Described,
+    describe_clip,
+    describe_file,
+    describe_files,
+)
 from matcher.encoders.base import ModelInfo, check_images, unit_rows
 from matcher.errors import InputError, MatcherError, VideoError
-from matcher.records import Descriptors
-from matcher.views import is_blank, square, trim_bars
+from matcher.records import WHOLE, Descriptors, Frame
+from matcher.views import Box, View, is_blank, square, trim_bars
 
 SIDE = 16
 D = 6
@@ -364,3 +373,149 @@ def test_progress_tells_the_file_and_the_time_reached(videos: dict[str, Path]) -
     assert by_file[videos["long"]][-1] == pytest.approx(3.8)
     assert by_file[videos["blank"]] == pytest.approx([1.0])
     assert by_file[videos["bad"]] == [0.0]
+
+
+# ---------------------------------------------------------------- clips
+
+
+def upright(number: int) -> NDArray[np.uint8]:
+    """A moving film across a frame for phones, between bright bands with words that stand still."""
+    picture = np.full((160, 96, 3), 235, np.uint8)
+    picture[12:28:4, 10:80] = picture[130:146:4, 20:70] = 20
+    picture[48:112] = media.moving(number) // 2
+    return picture
+
+
+INNER = Box(0.0, 48 / 160, 1.0, 112 / 160)
+
+
+def frames_of(pictures: list[NDArray[np.uint8]], *, step: float = 0.5) -> list[Frame]:
+    return [Frame(step * i, picture) for i, picture in enumerate(pictures)]
+
+
+@pytest.fixture(scope="module")
+def phone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("phone") / "phone.mp4"
+    write_video(path, [upright(i) for i in range(100)], fps=25)
+    return path
+
+
+def test_programs_have_no_album_and_clips_have_one(videos: dict[str, Path]) -> None:
+    (program,) = describe_files([videos["short"]], FakeEncoder(), SAMPLING)
+    assert program.album is None
+    (clip,) = describe_files([videos["short"]], FakeEncoder(), SAMPLING, are_clips=True)
+    assert clip.descriptors is not None
+    assert_is(clip.descriptors, videos["short"])
+    album = clip.album
+    assert album is not None
+    assert (album.stride, album.view) == (1, View(WHOLE))
+    assert album.t_seconds == clip.descriptors.t_seconds.tolist()
+    kept = [frame.image for frame in sample_frames(videos["short"], SAMPLING)]
+    for picture, image in zip(album.pictures, kept, strict=True):
+        np.testing.assert_array_equal(picture, image)
+
+
+def test_each_clip_has_its_own_album_without_blank_pictures(videos: dict[str, Path]) -> None:
+    names = ["one", "bad", "blank", "blank_between", "short"]
+    got = list(describe_files([videos[n] for n in names], FakeEncoder(), SAMPLING, are_clips=True))
+    for result in got:
+        if result.descriptors is None:
+            assert result.album is None
+            continue
+        assert result.album is not None
+        assert result.album.t_seconds == result.descriptors.t_seconds.tolist()
+        assert len(result.album.pictures) == len(result.descriptors)
+    assert [result.error is None for result in got] == [True, False, True, True, True]
+
+
+def test_an_upright_clip_is_looked_at_through_its_inner_picture(phone: Path) -> None:
+    """As its film would be without the bands; a program of the same form is taken as it is."""
+    (clip,) = describe_files([phone], FakeEncoder(), SAMPLING, are_clips=True)
+    assert clip.album is not None
+    assert clip.descriptors is not None
+    view = clip.album.view
+    assert (view.name, view.is_mirrored) == (WHOLE, False)
+    assert view.box is not None
+    assert view.box.iou(INNER) > 0.9
+    frames = list(sample_frames(phone, SAMPLING))
+    assert clip.descriptors.t_seconds.tolist() == [frame.t_seconds for frame in frames]
+    encoder = FakeEncoder(len(frames))
+    seen = encoder.encode(np.stack([square(view.through(frame.image), SIDE) for frame in frames]))
+    np.testing.assert_allclose(clip.descriptors.vectors, seen, atol=1e-6)
+    (program,) = describe_files([phone], FakeEncoder(), SAMPLING)
+    assert program.descriptors is not None
+    assert_is(program.descriptors, phone)
+    whole = encoder.encode(np.stack([square(trim_bars(frame.image), SIDE) for frame in frames]))
+    assert np.abs(whole - seen).max() > 0.1
+
+
+def test_a_clips_layout_is_read_off_its_first_pictures_and_no_frame_is_lost() -> None:
+    taken = []
+
+    def frames() -> Iterator[Frame]:
+        for frame in frames_of([upright(5 * i) for i in range(20)]):
+            taken.append(frame.t_seconds)
+            yield frame
+
+    kept, view = describe_module._first_view(frames())
+    assert len(taken) == LAYOUT_PICTURES
+    assert view.box is not None
+    assert view.box.iou(INNER) > 0.9
+    assert [frame.t_seconds for frame in kept] == [0.5 * i for i in range(20)]
+
+
+def test_a_wide_clip_is_not_read_ahead_of() -> None:
+    taken = []
+
+    def frames() -> Iterator[Frame]:
+        for frame in frames_of([media.moving(i) for i in range(20)]):
+            taken.append(frame.t_seconds)
+            yield frame
+
+    kept, view = describe_module._first_view(frames())
+    assert len(taken) == 1
+    assert view == View(WHOLE)
+    assert len(list(kept)) == 20
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_a_clip_of_few_pictures_is_described(n: int) -> None:
+    found, album = describe_clip(frames_of([upright(9 * i) for i in range(n)]), FakeEncoder())
+    assert len(found) == found.frames_seen == len(album.pictures) == n
+    assert found.vectors.shape == (n, D)
+
+
+def test_blank_pictures_at_the_beginning_do_not_hide_the_layout() -> None:
+    blank = [media.flat(0, 96, 160)] * 3
+    found, album = describe_clip(frames_of(blank + [upright(5 * i) for i in range(10)]), FakeEncoder())
+    assert album.view.box is not None
+    assert (len(found), found.frames_seen) == (10, 13)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_a_clip_in_memory_is_described_as_its_file_is(phone: Path, batch_size: int) -> None:
+    (by_file,) = describe_files([phone], FakeEncoder(batch_size), SAMPLING, are_clips=True)
+    found, album = describe_clip(sample_frames(phone, SAMPLING), FakeEncoder(batch_size))
+    assert by_file.descriptors is not None
+    assert by_file.album is not None
+    np.testing.assert_array_equal(found.t_seconds, by_file.descriptors.t_seconds)
+    np.testing.assert_allclose(found.vectors, by_file.descriptors.vectors, atol=1e-6)
+    assert (found.duration_seconds, found.frames_seen) == (
+        by_file.descriptors.duration_seconds,
+        by_file.descriptors.frames_seen,
+    )
+    assert (album.view, album.t_seconds) == (by_file.album.view, by_file.album.t_seconds)
+
+
+@pytest.mark.parametrize("n", [0, 1, ALBUM_PICTURES, ALBUM_PICTURES + 1, 2 * ALBUM_PICTURES + 1, 1000, 5000])
+def test_an_album_is_bounded_and_evenly_spread(n: int) -> None:
+    """Every picture up to the limit; then every second, fourth, … one, from the first to nearly the last."""
+    album, picture = Album(), np.zeros((1, 1, 3), np.uint8)
+    for i in range(n):
+        album.keep(Frame(float(i), picture))
+    assert len(album.pictures) == len(album.t_seconds) <= ALBUM_PICTURES
+    assert album.t_seconds == [float(i) for i in range(0, n, album.stride)]
+    smallest = 1
+    while -(-n // smallest) > ALBUM_PICTURES:
+        smallest *= 2
+    assert album.stride == smallest

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +16,23 @@ from trajectories import D, Trajectory, noisy
 
 from index.catalog import Catalog
 from index.live import LiveIndex
-from index.rows import ModelInfo, NewAsset, NewProgram
+from index.rows import ClipRecord, ModelInfo, NewAsset, NewProgram, StoredClip
+from matcher.background import Background
+from matcher.calibration import Calibration
 from matcher.config import DecisionSettings, Settings, VotingSettings
-from matcher.decision import Calibration
-from matcher.linking import Assessed, Linker, failed
-from matcher.records import Answer, Descriptors, Failure
+from matcher.decision import FEATURES, Weights
+from matcher.linking import NO_EVIDENCE, Assessed, Linker, failed
+from matcher.pipeline import descriptors_of
+from matcher.records import WHOLE, Answer, Descriptors, Failure, Look
 
 MODEL = ModelInfo("fp-1", "synthetic", D)
 SETTINGS = Settings()
+LINK, REVIEW = 0.95, 0.3
+#: Of the form that a fit gives; what chance gives is that of no program in particular.
+CALIBRATION = Calibration(
+    Weights((4.0, 12.0, 2.0, 1.0, 1.5, -1.0, -1.5, -1.0), -11.5), LINK, REVIEW, Background.empty(D, least=0.6)
+)
+INSET = "inset 0.04,0.04,0.50,0.51"
 PACE = 0.4
 LENGTH = 90.0
 #: Two assets a program; those of ``twin`` are those of ``p5``.
@@ -61,7 +72,22 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> LiveIndex:
 
 @pytest.fixture
 def linker(live: LiveIndex) -> Linker:
-    return Linker(live, SETTINGS)
+    return Linker(live, SETTINGS, CALIBRATION)
+
+
+def flat(similarity: float, bias: float) -> Calibration:
+    """One that looks at nothing but the similarity."""
+    weights = Weights((similarity, *[0.0] * (len(FEATURES) - 1)), bias)
+    return replace(CALIBRATION, weights=weights)
+
+
+def look_of(view: str, vectors: NDArray[np.float32], *, seed: int = 0, step: float = 0.5) -> Look:
+    return Look(view, np.arange(len(vectors)) * step, noisy(vectors, seed, 0.15))
+
+
+def stranger(seed: int = 0, *, seconds: float = 15.0) -> NDArray[np.float32]:
+    """Frames of no program."""
+    return Trajectory(5000 + seed, pace=PACE)(np.arange(0, seconds, 0.5))
 
 
 def clip_of(vectors: NDArray[np.float32], *, seed: int = 0, noise: float = 0.15) -> Descriptors:
@@ -96,7 +122,7 @@ def test_a_clip_is_linked_to_its_program_asset_and_times(linker: Linker, program
         assert segment.asset_start_seconds == pytest.approx(start, abs=0.5)
         assert segment.asset_end_seconds == pytest.approx(start + 15, abs=0.5)
         assert segment.similarity > 0.9
-        assert SETTINGS.decision.link <= link.confidence <= 1.0
+        assert LINK <= link.confidence <= 1.0
 
 
 def test_the_answer_says_what_was_asked_and_searched(linker: Linker, live: LiveIndex) -> None:
@@ -159,10 +185,9 @@ def test_the_same_answer_from_many_threads(linker: Linker) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_clip_of_no_program_is_not_linked(linker: Linker, seed: int) -> None:
-    stranger = Trajectory(5000 + seed, pace=PACE)(np.arange(0, 15, 0.5))
-    answer = ask(linker, clip_of(stranger))
+    answer = ask(linker, clip_of(stranger(seed)))
     assert (answer.decision, answer.program_id, answer.links) == ("none", None, ())
-    assert answer.confidence < SETTINGS.decision.review
+    assert answer.confidence < REVIEW
 
 
 def test_frames_of_a_program_in_no_order_are_worth_less_than_its_cut(linker: Linker) -> None:
@@ -206,7 +231,7 @@ def test_a_clip_without_frames_has_no_answer(linker: Linker) -> None:
 
 def test_an_empty_store_has_no_answer(tmp_path: Path) -> None:
     empty = live_of(Catalog.create(tmp_path / "store", MODEL))
-    answer = ask(Linker(empty, SETTINGS), clip_of(cut("p0", 20.0)))
+    answer = ask(Linker(empty, SETTINGS, CALIBRATION), clip_of(cut("p0", 20.0)))
     assert (answer.decision, answer.links, answer.candidates) == ("none", (), ())
     assert answer.catalog_version == empty.version
 
@@ -225,13 +250,206 @@ def test_descriptors_that_are_no_number_are_refused(linker: Linker) -> None:
         ask(linker, Descriptors(np.arange(len(vectors)) / 2, vectors, 15.0, 30))
 
 
+# ---------------------------------------------------------------- several looks
+
+
+def test_what_an_inset_shows_is_linked_where_the_whole_picture_says_nothing(linker: Linker) -> None:
+    whole = clip_of(stranger())
+    assert ask(linker, whole).decision == "none"
+    clip = replace(whole, further=(look_of("mirror", stranger(1)), look_of(INSET, cut("p1", 30.4, asset=1))))
+    answer = ask(linker, clip)
+    assert (answer.decision, answer.program_id, answer.looks) == ("linked", "p1", 3)
+    (segment,) = answer.links[0].segments
+    assert (segment.view, segment.asset_id) == (INSET, "p1-e1")
+    assert segment.asset_start_seconds == pytest.approx(30.4, abs=0.5)
+    assert (segment.clip_start_seconds, segment.clip_end_seconds) == (0.0, 15.0)
+
+
+def test_of_several_looks_at_one_program_the_best_counts(linker: Linker, live: LiveIndex) -> None:
+    """The whole picture where it is as good: what is found by trying views counts for a little less."""
+    vectors = cut("p1", 30.4)
+    poor, same = look_of("centre", noisy(vectors, 3, 0.7)), look_of("mirror", vectors)
+    alone = ask(linker, clip_of(vectors))
+    answer = ask(linker, replace(clip_of(vectors), further=(poor, same)))
+    assert answer.links == alone.links
+    assert answer.links[0].segments[0].view == WHOLE
+    (better,) = ask(linker, replace(clip_of(noisy(vectors, 3, 0.7)), further=(poor, same))).links
+    assert better.segments[0].view == "mirror"
+    found = assess(linker, replace(clip_of(vectors), further=(poor, same)), live)
+    assert [live.programs[a.program] for a in found].count("p1") == 1
+
+
+def test_two_programs_seen_through_two_views_are_both_linked_where_they_share_no_time(linker: Linker) -> None:
+    """Half a clip of one film as it is, then another one small in a corner."""
+    first, second = cut("p0", 20.2), cut("p4", 60.7, asset=1)
+    whole = clip_of(np.concatenate([first, stranger()]))
+    inset = look_of(INSET, np.concatenate([stranger(1), second]))
+    answer = ask(linker, replace(whole, further=(inset,)))
+    views = {link.program_id: {segment.view for segment in link.segments} for link in answer.links}
+    assert views == {"p0": {WHOLE}, "p4": {INSET}}
+
+
+def test_of_two_programs_side_by_side_at_one_time_the_better_is_linked(linker: Linker) -> None:
+    left, right = look_of("left half", cut("p0", 20.2)), look_of("right half", noisy(cut("p4", 60.7), 5, 0.3))
+    answer = ask(linker, replace(clip_of(stranger()), further=(left, right)))
+    assert [link.program_id for link in answer.links] == ["p0"]
+    assert {guess.program_id for guess in answer.candidates} >= {"p0", "p4"}
+
+
+def test_the_order_of_further_looks_is_of_no_consequence(linker: Linker) -> None:
+    looks = (
+        look_of("mirror", stranger(1)),
+        look_of(INSET, cut("p1", 30.4)),
+        look_of("centre", cut("p2", 9.1)),
+    )
+    clip = clip_of(stranger())
+    one, other = (ask(linker, replace(clip, further=order)) for order in (looks, looks[::-1]))
+    assert one == other
+
+
+def test_an_unsure_clip_is_one_that_would_not_be_linked(linker: Linker) -> None:
+    for vectors, unsure in (
+        (cut("p1", 30.0), False),
+        (stranger(), True),
+        (cut("p5", 30.0), True),  # it has a twin
+        (np.concatenate([cut("p0", 20.2), cut("p4", 60.7)]), False),
+    ):
+        clip = clip_of(vectors)
+        assert linker.is_unsure(linker.consider(clip)) == unsure == (ask(linker, clip).decision != "linked")
+
+
+def test_a_clip_without_frames_needs_no_second_look(linker: Linker) -> None:
+    assert not linker.is_unsure(
+        linker.consider(Descriptors(np.zeros(0), np.zeros((0, D), np.float32), 12.0, 12))
+    )
+
+
+def test_few_probes_point_at_a_program_and_the_clearest_comes_first(linker: Linker) -> None:
+    """Four frames over the whole clip; strangers promise nothing, nor does the first look, known already."""
+
+    def probe(view: str, vectors: NDArray[np.float32], noise: float = 0.15) -> Look:
+        rows = np.linspace(0, len(vectors) - 1, 4).round().astype(int)
+        return Look(view, rows / 2, noisy(vectors[rows], 1, noise))
+
+    clip = replace(
+        clip_of(stranger()),
+        further=(
+            probe("mirror", stranger(1)),
+            probe("centre", cut("p2", 40.2), 0.35),
+            probe(INSET, cut("p1", 30.4)),
+            Look("blank", np.zeros(0), np.zeros((0, D), np.float32)),
+            probe("top half", stranger(2)),
+        ),
+    )
+    assert linker.promising(linker.consider(clip)) == [INSET, "centre"]
+    assert linker.promising(linker.consider(clip_of(cut("p1", 30.4)))) == []
+
+
+def test_answers_from_kept_descriptors_are_those_of_the_query(tmp_path: Path, linker: Linker) -> None:
+    """To the last digit, further looks too: both are rounded as the store rounds."""
+    catalog = Catalog.create(tmp_path / "clips", MODEL)
+    looks = (
+        look_of("mirror", stranger(1)),
+        look_of(INSET, cut("p1", 30.4)),
+        look_of("centre", noisy(cut("p2", 9.1), 3, 0.5)),
+    )
+    clips = {
+        "plain": clip_of(cut("p3", 20.3)),
+        "montage": clip_of(np.concatenate([cut("p0", 20.2), cut("p4", 60.7, asset=1)])),
+        "looked": replace(clip_of(stranger()), further=looks),
+        "empty": Descriptors(np.zeros(0), np.zeros((0, D), np.float32), 12.0, 12),
+    }
+    answers = {}
+    with catalog.writing() as writer:
+        for name, clip in clips.items():
+            record = ClipRecord(name, "/c.mp4", "", clip.duration_seconds, clip.frames_seen, "fp-1", "mark")
+            further = tuple((k.view, k.t_seconds, half(k.vectors)) for k in clip.further)
+            stored = StoredClip(record, clip.t_seconds, half(clip.vectors), further)
+            answers[name] = ask(linker, descriptors_of(stored))
+            writer.put_clip(stored)
+    for name in clips:
+        kept = catalog.clip(name)
+        assert kept is not None
+        assert ask(linker, descriptors_of(kept)) == answers[name]
+    assert answers["looked"].program_id == "p1"
+    assert answers["looked"].looks == 4
+
+
+def half(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return vectors.astype(np.float16).astype(np.float32)
+
+
+# ---------------------------------------------------------------- backwards, hidden, twins
+
+
+def test_a_clip_that_plays_backwards_is_linked_and_says_so(linker: Linker) -> None:
+    answer = ask(linker, clip_of(cut("p2", 30.2)[::-1]))
+    assert answer.program_id == "p2"
+    (segment,) = answer.links[0].segments
+    assert segment.is_reversed
+    assert segment.asset_start_seconds == pytest.approx(30.2, abs=0.7)
+    assert segment.asset_end_seconds == pytest.approx(45.2, abs=0.7)
+    forward = ask(linker, clip_of(cut("p2", 30.2)))
+    assert not any(segment.is_reversed for segment in forward.links[0].segments)
+
+
+def position_of(live: LiveIndex, program: str) -> int:
+    return live.programs.index(program)
+
+
+def test_hidden_programs_are_as_if_they_were_not_there(tmp_path: Path, live: LiveIndex) -> None:
+    """Compared with a store that never had them, by value."""
+    hidden = ("p1", "twin", "p3")
+    rest = [program for program in SEEDS if program not in hidden]
+    catalog = Catalog.create(tmp_path / "store", MODEL)
+    add(catalog, *rest)
+    without = Linker(live_of(catalog), SETTINGS, CALIBRATION)
+    blind = Linker(live, SETTINGS, CALIBRATION, hidden=[position_of(live, program) for program in hidden])
+    seeing = Linker(live, SETTINGS, CALIBRATION)
+    for program in ("p0", "p1", "p5"):
+        clip = clip_of(cut(program, 30.4))
+        clip = replace(clip, further=(look_of("mirror", cut("p3", 12.0)),))
+        answer = ask(blind, clip)
+        assert replace(answer, catalog_version=0) == replace(ask(without, clip), catalog_version=0)
+        assert answer != ask(seeing, clip)
+        assert not {guess.program_id for guess in answer.candidates} & set(hidden)
+
+
+def test_without_its_twin_a_program_is_linked(live: LiveIndex) -> None:
+    clip = clip_of(cut("p5", 30.4))
+    for hidden, left in (("twin", "p5"), ("p5", "twin")):
+        answer = ask(Linker(live, SETTINGS, CALIBRATION, hidden=[position_of(live, hidden)]), clip)
+        assert (answer.decision, answer.program_id) == ("linked", left)
+
+
+def test_log_odds_are_finite_also_of_what_does_not_align(tmp_path: Path) -> None:
+    """A program that resembles every frame, but another one far more: named, and out of the question."""
+    catalog = Catalog.create(tmp_path / "store", MODEL)
+    add(catalog, "p0", "p1")
+    t = np.arange(0.0, LENGTH)
+    near = [NewAsset("near-e0", "/v/near.mp4", "", LENGTH, t, noisy(curve("p1")(t), 8, 0.6))]
+    with catalog.writing() as writer:
+        writer.add_program(NewProgram("near"), near)
+    linker = Linker(live_of(catalog), SETTINGS, CALIBRATION)
+    answer = ask(linker, clip_of(cut("p1", 30.0)))
+    assert answer.program_id == "p1"
+    odds = {guess.program_id: guess.log_odds for guess in answer.candidates}
+    assert odds["near"] == NO_EVIDENCE
+    assert 0 < odds["p1"] < 1000
+    guesses = json.loads(json.dumps(answer.to_json(), allow_nan=False))["candidates"]
+    assert [(g["program_id"], g["confidence"], g["score"]) for g in guesses if g["program_id"] == "near"] == [
+        ("near", 0.0, 0.0)
+    ]
+    assert guesses[0]["confidence"] == pytest.approx(1 / (1 + np.exp(-guesses[0]["log_odds"])), abs=1e-5)
+
+
 # ---------------------------------------------------------------- words and thresholds
 
 
 @pytest.mark.parametrize("top", [0, 1, 2, 50])
 def test_so_many_candidates_as_asked_for_best_first(live: LiveIndex, top: int) -> None:
     """Whatever the decision: here two programs hold the clip, one better than the other."""
-    linker = Linker(live, SETTINGS)
+    linker = Linker(live, SETTINGS, CALIBRATION)
     answer = ask(linker, clip_of(np.concatenate([cut("p0", 20.0), cut("p4", 20.0, seconds=4)])), top=top)
     assert len(answer.candidates) == min(top, 2)
     confidences = [guess.confidence for guess in answer.candidates]
@@ -242,16 +460,47 @@ def test_so_many_candidates_as_asked_for_best_first(live: LiveIndex, top: int) -
 @pytest.mark.parametrize(("link", "review", "decision"), [(1.0, 1e-6, "review"), (1e-6, 1e-6, "linked")])
 def test_the_thresholds_decide(live: LiveIndex, link: float, review: float, decision: str) -> None:
     settings = Settings(decision=DecisionSettings(link=link, review=review))
-    calibration = Calibration((5.0, 0.0, 0.0, 0.0), -4.0)  # never certain, never out of the question
-    answer = ask(Linker(live, settings, calibration), clip_of(cut("p1", 30.0)))
+    # Never certain, never out of the question.
+    answer = ask(Linker(live, settings, flat(5.0, -4.0)), clip_of(cut("p1", 30.0)))
     assert answer.decision == decision
     assert [k.program_id for k in answer.links] == ["p1"]
     assert answer.to_json()["program_id"] == ("p1" if decision == "linked" else None)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "decision"),
+    [
+        (DecisionSettings(), "review"),
+        (DecisionSettings(link=0.6), "linked"),
+        (DecisionSettings(review=0.8), "none"),
+        (DecisionSettings(link=0.1), "linked"),  # below the calibration's review
+    ],
+)
+def test_thresholds_that_are_not_set_are_the_calibrations(
+    live: LiveIndex, wanted: DecisionSettings, decision: str
+) -> None:
+    calibration = flat(5.0, -4.0)
+    clip = clip_of(cut("p1", 30.0))
+    answer = ask(Linker(live, Settings(decision=wanted), calibration), clip)
+    assert 0.65 < answer.confidence < 0.75
+    assert answer.decision == decision
+    assert REVIEW < 0.65 < 0.75 < LINK
+
+
+def test_what_chance_gives_a_frame_is_no_evidence(live: LiveIndex) -> None:
+    """With a background that resembles the clip as closely as its program does, nothing is linked."""
+    t = np.arange(25.0, 50.0, 0.5)
+    like = np.concatenate([noisy(curve("p1")(t), seed, 0.1) for seed in range(4)])
+    background = Background(like, np.repeat(np.arange(4), t.size).astype(np.int32), 0.6)
+    clip = clip_of(cut("p1", 30.0))
+    answer = ask(Linker(live, SETTINGS, replace(CALIBRATION, background=background)), clip)
+    assert answer.decision != "linked"
+    other = ask(Linker(live, SETTINGS, replace(CALIBRATION, background=background)), clip_of(cut("p2", 30.0)))
+    assert other.program_id == "p2"
+
+
 def test_candidates_without_enough_confidence_are_named_but_not_linked(live: LiveIndex) -> None:
-    calibration = Calibration((0.0, 0.0, 0.0, 0.0), -5.0)
-    answer = ask(Linker(live, SETTINGS, calibration), clip_of(cut("p1", 30.0)))
+    answer = ask(Linker(live, SETTINGS, flat(0.0, -5.0)), clip_of(cut("p1", 30.0)))
     assert (answer.decision, answer.links) == ("none", ())
     assert answer.candidates[0].program_id == "p1"
     assert answer.confidence == answer.candidates[0].confidence
@@ -260,28 +509,47 @@ def test_candidates_without_enough_confidence_are_named_but_not_linked(live: Liv
 def test_of_two_programs_over_the_same_frames_only_the_better_is_linked(live: LiveIndex) -> None:
     """Even settings that would link both twins give the clip to one of them."""
     eager = Settings(decision=DecisionSettings(link=0.2, review=0.1))
-    answer = ask(Linker(live, eager), clip_of(cut("p5", 30.4)))
+    answer = ask(Linker(live, eager, CALIBRATION), clip_of(cut("p5", 30.4)))
     assert answer.decision == "linked"
     assert len(answer.links) == 1
     assert len(answer.candidates) == 2
 
 
 def test_a_floor_above_all_neighbours_leaves_nothing(live: LiveIndex) -> None:
-    settings = Settings(voting=VotingSettings(floor=0.9999, background=0.99995))
-    answer = ask(Linker(live, settings), clip_of(cut("p1", 30.0)))
+    settings = Settings(voting=VotingSettings(floor=0.9999))
+    answer = ask(Linker(live, settings, CALIBRATION), clip_of(cut("p1", 30.0)))
     assert (answer.decision, answer.candidates) == ("none", ())
 
 
 # ---------------------------------------------------------------- changes of the store
 
 
-def test_a_link_depends_on_the_clips_neighbours_alone(tmp_path: Path) -> None:
+def background_of(seeds: Iterable[int]) -> Background:
+    """Frames of programs that the store has not, and of some that it has."""
+    t = np.arange(0.0, 40.0, 2.0)
+    seeds = list(seeds)
+    vectors = np.concatenate([Trajectory(seed, pace=PACE)(t) for seed in seeds])
+    return Background(vectors, np.repeat(np.arange(len(seeds)), t.size).astype(np.int32), 0.3)
+
+
+@pytest.mark.parametrize("background", [CALIBRATION.background, background_of([10, 20, 700, 701, 702, 703])])
+@pytest.mark.parametrize("kind", ["cut", "montage", "inset", "stranger"])
+def test_a_link_depends_on_the_clips_neighbours_alone(
+    tmp_path: Path, kind: str, background: Background
+) -> None:
     """What makes the incremental re-link exact: programs that do not resemble the clip change nothing."""
     catalog = Catalog.create(tmp_path / "store", MODEL)
     add(catalog, "p0", "p1")
     live = live_of(catalog)
-    linker, clip = Linker(live, SETTINGS), clip_of(cut("p1", 30.0))
+    linker = Linker(live, SETTINGS, replace(CALIBRATION, background=background))
+    clip = {
+        "cut": clip_of(cut("p1", 30.0)),
+        "montage": clip_of(np.concatenate([cut("p1", 30.0), cut("p0", 50.0, asset=1)])),
+        "inset": replace(clip_of(stranger()), further=(look_of(INSET, cut("p1", 30.0)),)),
+        "stranger": clip_of(stranger()),
+    }[kind]
     before = ask(linker, clip)
+    assert before.decision == ("none" if kind == "stranger" else "linked")
     add(catalog, "p2", "p3")
     live.refresh()
     after = ask(linker, clip)
@@ -293,7 +561,7 @@ def test_a_removed_program_is_no_longer_linked_and_a_new_one_is(tmp_path: Path) 
     catalog = Catalog.create(tmp_path / "store", MODEL)
     add(catalog, "p0", "p1")
     live = live_of(catalog)
-    linker, clip = Linker(live, SETTINGS), clip_of(cut("p1", 30.0))
+    linker, clip = Linker(live, SETTINGS, CALIBRATION), clip_of(cut("p1", 30.0))
     assert ask(linker, clip).program_id == "p1"
     with catalog.writing() as writer:
         writer.remove_programs(["p1"])

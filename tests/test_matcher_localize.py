@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,26 +15,22 @@ from numpy.typing import NDArray
 from trajectories import D, Trajectory, noisy, unit
 
 from matcher import localize as localize_module
-from matcher.localize import (
-    MAX_SEGMENTS,
+from matcher import refine as refine_module
+from matcher.lines import (
     MAX_SPEED,
     MIN_SPEED,
     OTHER_SPEED_FRAMES,
     OTHER_SPEED_PENALTY,
-    RIVAL_MARGIN,
     STRIDES,
     TOLERANCE_SECONDS,
     Line,
-    Match,
-    _best_line,
     brute_force_line,
     find_line,
-    localize,
-    refine,
-    similarity_on_line,
     speed_grid,
 )
-from matcher.voting import Hits, collect_hits
+from matcher.localize import MAX_SEGMENTS, RIVAL_MARGIN, Match, _best_line, count_places, localize
+from matcher.refine import between_samples, refine, similarity_on_line
+from matcher.voting import Hits
 
 Floats = NDArray[np.float64]
 FLOOR = 0.5
@@ -351,12 +348,15 @@ class Program:
         return own[inside], self.vectors[asset][inside]
 
     def hits(self, clip: NDArray[np.float32], *, floor: float = FLOOR, per_program: int = 6) -> Hits:
+        """As a search gives them: each frame's best, ties to the earlier asset and time."""
         similarity = clip @ np.concatenate(self.vectors).T
         asset = np.concatenate([np.full(t.size, i, np.int32) for i, t in enumerate(self.seconds)])
-        shape = similarity.shape
-        return collect_hits(
-            similarity, np.zeros(shape, np.int32), np.broadcast_to(asset, shape),
-            np.broadcast_to(np.concatenate(self.seconds), shape), floor=floor, per_program=per_program,
+        top = np.argsort(-similarity, axis=1, kind="stable")[:, :per_program]
+        frame, rank = np.nonzero(np.take_along_axis(similarity, top, axis=1) >= floor)
+        column = top[frame, rank]
+        return Hits(
+            frame, np.zeros(frame.size, np.int32), asset[column], np.concatenate(self.seconds)[column],
+            similarity[frame, column],
         )  # fmt: skip
 
     def localize(
@@ -367,6 +367,7 @@ class Program:
         floor: float = FLOOR,
         end: float | None = None,
         rival: NDArray[np.float32] | None = None,
+        allow_reversed: bool = False,
     ) -> list[Match]:
         step = clip_seconds[1] - clip_seconds[0] if clip_seconds.size > 1 else 1.0
         end = float(clip_seconds[-1] + step) if end is None else end
@@ -374,6 +375,7 @@ class Program:
         return localize(
             clip_seconds, clip, hits, self.read_band,
             floor=floor, rival=no_rival(clip) if rival is None else rival, clip_end_seconds=end,
+            allow_reversed=allow_reversed,
         )  # fmt: skip
 
 
@@ -697,6 +699,339 @@ def test_one_stored_frame_of_an_asset_is_enough() -> None:
     """No gap between samples is known then, and nothing may be tried over an endless reach."""
     clip_seconds = np.arange(6) / 2
     similarity = np.linspace(0.9, 0.99, 6, dtype=np.float32)[:, None]
-    line = localize_module.refine(clip_seconds, np.array([3.0]), similarity, Line(1.0, 2.0, 1.0))
+    line = refine(clip_seconds, np.array([3.0]), similarity, Line(1.0, 2.0, 1.0))
     assert np.isfinite(line.offset_seconds)
     assert line.speed == 1.0
+
+
+# ---------------------------------------------------------------- reversed play
+
+
+@pytest.mark.parametrize("speed", [-0.6, -1.0, -1.5])
+def test_a_reversed_cut_is_found_at_its_place_and_speed(speed: float) -> None:
+    for seed in range(4):
+        offset = 80 + np.random.default_rng(seed).uniform(0, 1)
+        curve = Trajectory(seed)
+        clip_seconds = np.arange(0, 16, 0.5)
+        clip = noisy(curve(offset + speed * clip_seconds), seed)
+        matches = program_of(curve).localize(clip_seconds, clip, allow_reversed=True)
+        match = longest(matches)
+        assert covered(matches) >= 0.9 * 16
+        assert match.is_reversed
+        assert match.line.speed == pytest.approx(speed, abs=0.03)
+        assert match.asset_end_seconds == pytest.approx(offset, abs=0.2)
+        assert match.asset_start_seconds == pytest.approx(offset + 16 * speed, abs=0.3)
+
+
+@pytest.mark.parametrize("speed", [-1.02, -0.98])
+def test_a_reversed_speed_next_to_1_is_1(speed: float) -> None:
+    clip, band = np.arange(0, 12, 0.5), np.arange(0.0, 60.0)
+    true = 40.0 - clip
+    similarity = (0.9 - 0.2 * np.abs(band[None] - true[:, None])).astype(np.float32)
+    line = refine(clip, band, similarity, Line(speed, 40.2, 1.0))
+    assert line.speed == -1.0
+    assert line.offset_seconds == pytest.approx(40.0, abs=0.05)
+
+
+def test_a_sparse_reference_places_reversed_play() -> None:
+    """Key frames every 4 s of the asset."""
+    curve = Trajectory(2, pace=0.3)
+    clip_seconds = np.arange(0, 24, 0.5)
+    program = program_of(curve, gap=4.0)
+    matches = program.localize(clip_seconds, curve(70.0 - clip_seconds), allow_reversed=True)
+    match = longest(matches)
+    assert match.line.speed == -1.0
+    assert match.line.at(12.0) == pytest.approx(58.0, abs=1.0)
+
+
+def test_forward_clips_are_not_reversed() -> None:
+    """Allowing reversed play changes nothing for a clip that is not."""
+    for seed in range(4):
+        curve = Trajectory(seed, pace=0.4)
+        clip_seconds = np.arange(0, 12, 0.5)
+        clip = noisy(curve(clip_seconds + 40.4), seed)
+        (plain,) = program_of(curve).localize(clip_seconds, clip)
+        (allowed,) = program_of(curve).localize(clip_seconds, clip, allow_reversed=True)
+        assert not allowed.is_reversed
+        assert allowed.line == plain.line
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1), nq=st.integers(1, 20), size=st.integers(1, 40))
+def test_reversed_matches_are_sound_too(seed: int, nq: int, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    program = Program([np.cumsum(rng.uniform(0.2, 3.0, size))], [unit(rng.normal(size=(size, 5)))])
+    clip = unit(rng.normal(size=(nq, 5)))
+    for match in program.localize(np.arange(nq) / 2, clip, floor=0.0, end=nq / 2, allow_reversed=True):
+        assert MIN_SPEED <= abs(match.line.speed) <= MAX_SPEED
+        assert match.is_reversed is (match.line.speed < 0)
+        assert 0.0 <= match.asset_start_seconds <= match.asset_end_seconds
+        assert 0.0 <= match.ambiguity <= 1.0
+        assert np.all(match.similarities >= 0.0)
+
+
+# ---------------------------------------------------------------- a floor for each frame
+
+
+def test_one_floor_for_all_is_the_same_as_that_of_each() -> None:
+    curve = Trajectory(21)
+    clip_seconds = np.arange(0, 12, 0.5)
+    clip, program = noisy(curve(clip_seconds + 40.4), 21), program_of(curve)
+    hits = program.hits(clip)
+    floors = np.full(clip_seconds.size, FLOOR, np.float32)
+    one, each = (
+        localize(
+            clip_seconds, clip, hits, program.read_band,
+            floor=floor, rival=no_rival(clip), clip_end_seconds=12.0,
+        )
+        for floor in (FLOOR, floors)
+    )  # fmt: skip
+    assert [m.line for m in one] == [m.line for m in each]
+    assert [m.run.tolist() for m in one] == [m.run.tolist() for m in each]
+
+
+def test_a_frame_below_its_own_floor_carries_nothing() -> None:
+    """A caption that is everywhere: the last frames resemble this asset as they do any."""
+    curve = Trajectory(22)
+    clip_seconds = np.arange(0, 20, 0.5)
+    clip, program = noisy(curve(clip_seconds + 40.4), 22), program_of(curve)
+    floors = np.where(clip_seconds < 12, FLOOR, 1.1).astype(np.float32)
+    (match,) = localize(
+        clip_seconds, clip, program.hits(clip), program.read_band,
+        floor=floors, rival=no_rival(clip), clip_end_seconds=20.0,
+    )  # fmt: skip
+    assert match.clip_start_seconds == 0.0
+    assert match.clip_end_seconds == 11.75
+    none = localize(
+        clip_seconds, clip, program.hits(clip), program.read_band,
+        floor=np.full(40, 1.1, np.float32), rival=no_rival(clip), clip_end_seconds=20.0,
+    )  # fmt: skip
+    assert none == []
+
+
+def test_hits_below_their_frames_floor_do_not_vote() -> None:
+    """Another asset that resembles the clip less than chance does: the farther below, the less it counts."""
+    curve = Trajectory(20)
+    seconds = np.arange(0.0, 120.0)
+    worse = noisy(curve(seconds + 17.0), 1, 1.5)
+    program = Program([seconds, seconds], [worse, curve(seconds)])
+    clip_seconds = np.arange(0, 12, 0.5)
+    clip = curve(clip_seconds + 40.0)
+    (match,) = localize(
+        clip_seconds, clip, program.hits(clip, floor=0.3), program.read_band,
+        floor=np.full(24, 0.85, np.float32), rival=no_rival(clip), clip_end_seconds=12.0,
+    )  # fmt: skip
+    assert match.asset == 1
+    assert match.line.offset_seconds == pytest.approx(40.0, abs=0.1)
+
+
+# ---------------------------------------------------------------- borders
+
+
+def test_a_border_lies_half_way_to_the_frame_that_does_not_match() -> None:
+    curve, other = Trajectory(1), Trajectory(2)
+    clip_seconds = np.arange(0, 30, 0.5)
+    clip = other(clip_seconds)
+    clip[20:40] = curve(clip_seconds[20:40] + 33.4)
+    (match,) = program_of(curve).localize(clip_seconds, clip)
+    assert (match.clip_start_seconds, match.clip_end_seconds) == (9.75, 19.75)
+
+
+def test_borders_of_uneven_frames_stay_between_neighbours() -> None:
+    """Frames 0.2 s before and after the part that matches: half-way is 0.1 s off."""
+    clip_seconds = np.concatenate([np.arange(0, 4, 0.5), 3.7 + np.arange(12) / 2, [9.4, 9.9, 10.4, 10.9]])
+    curve, other = Trajectory(3), Trajectory(4)
+    clip = other(clip_seconds)
+    clip[8:20] = curve(clip_seconds[8:20] + 50.0)
+    (match,) = program_of(curve).localize(clip_seconds, clip)
+    assert match.clip_start_seconds == pytest.approx(3.6)
+    assert match.clip_end_seconds == pytest.approx(9.3)
+
+
+def test_half_a_step_is_the_better_border_in_the_mean() -> None:
+    """Montages cut anywhere: against borders on the first frame and a whole step after the last."""
+    curve, other = Trajectory(5), Trajectory(6)
+    clip_seconds = np.arange(0, 20, 0.5)
+    errors, whole_step = [], []
+    for seed in range(20):
+        start, end = np.random.default_rng(seed).uniform([4, 12], [7, 16])
+        inside = (clip_seconds >= start) & (clip_seconds < end)
+        clip = np.where(inside[:, None], curve(clip_seconds + 40.0), other(clip_seconds))
+        match = longest(program_of(curve).localize(clip_seconds, noisy(clip.astype(np.float32), seed)))
+        errors += [abs(match.clip_start_seconds - start), abs(match.clip_end_seconds - end)]
+        first, last = clip_seconds[match.run[[0, -1]]]
+        whole_step += [abs(first - start), abs(last + 0.5 - end)]
+    assert np.mean(errors) <= 0.15
+    assert np.mean(errors) < 0.7 * np.mean(whole_step)
+
+
+# ---------------------------------------------------------------- pauses, jumps, titles
+
+
+@pytest.mark.parametrize("pause", [1.5, 2.0])
+def test_a_frozen_picture_parts_two_segments(pause: float) -> None:
+    """The clip stands still and goes on: two lines at speed 1, each with its own times."""
+    curve = Trajectory(23)
+    clip_seconds = np.arange(0, 14 + pause, 0.5)
+    shown = np.where(clip_seconds < 7, clip_seconds, np.maximum(clip_seconds - pause, 7.0)) + 40.3
+    before, after = program_of(curve).localize(clip_seconds, noisy(curve(shown), 23))
+    assert before.line.speed == after.line.speed == 1.0
+    assert before.line.offset_seconds == pytest.approx(40.3, abs=0.2)
+    assert after.line.offset_seconds == pytest.approx(40.3 - pause, abs=0.2)
+    assert 6.5 <= before.clip_end_seconds <= after.clip_start_seconds <= 7.5 + pause
+
+
+def test_a_shorter_pause_than_the_tolerance_is_one_segment() -> None:
+    curve = Trajectory(24)
+    clip_seconds = np.arange(0, 14, 0.5)
+    shown = np.where(clip_seconds < 7, clip_seconds, clip_seconds - 0.5) + 40.3
+    (match,) = program_of(curve).localize(clip_seconds, noisy(curve(shown), 24))
+    assert (match.clip_start_seconds, match.clip_end_seconds) == (0.0, 14.0)
+
+
+@pytest.mark.parametrize("jump", [1.5, 3.0, 6.0])
+def test_a_cut_of_the_asset_within_the_clip_makes_two_segments_of_speed_1(jump: float) -> None:
+    """No line of another speed is laid over both."""
+    curve = Trajectory(25)
+    clip_seconds = np.arange(0, 14, 0.5)
+    shown = np.where(clip_seconds < 7, clip_seconds, clip_seconds + jump) + 40.3
+    before, after = program_of(curve).localize(clip_seconds, noisy(curve(shown), 25))
+    assert before.line.speed == after.line.speed == 1.0
+    assert before.line.offset_seconds == pytest.approx(40.3, abs=0.2)
+    assert after.line.offset_seconds == pytest.approx(40.3 + jump, abs=0.2)
+
+
+def test_dropped_frames_do_not_move_the_line() -> None:
+    """A fifth of the frames show the one before."""
+    curve = Trajectory(26)
+    clip_seconds = np.arange(0, 16, 0.5)
+    late = np.random.default_rng(26).random(32) < 0.2
+    (match,) = program_of(curve).localize(clip_seconds, noisy(curve(clip_seconds - 0.5 * late + 40.3), 26))
+    assert match.line.speed == 1.0
+    assert match.line.offset_seconds == pytest.approx(40.3, abs=0.2)
+    assert (match.clip_start_seconds, match.clip_end_seconds) == (0.0, 16.0)
+
+
+def episodes(n: int, *, titles_at: Sequence[float]) -> tuple[Program, list[Trajectory], Trajectory]:
+    """Episodes that all show the same twenty seconds of titles, each from its own time on."""
+    films, titles = [Trajectory(100 + i) for i in range(n)], Trajectory(99)
+    seconds = np.arange(0.0, 120.0)
+    vectors = []
+    for film, start in zip(films, titles_at, strict=True):
+        into = seconds - start
+        shown = (into >= 0) & (into < 20)
+        vectors.append(np.where(shown[:, None], titles(into), film(seconds)))
+    return Program([seconds] * n, vectors), films, titles
+
+
+def test_titles_join_the_episode_whose_own_frames_follow_them() -> None:
+    """More of the clip is titles, of which the search found those of other episodes alone."""
+    program, films, titles = episodes(8, titles_at=[10.0 + 3 * i for i in range(8)])
+    clip_seconds = np.arange(0, 14, 0.5)
+    start = 10.0 + 3 * 7 + 12.0  # eight seconds of the last one's titles, then six of its own
+    clip = np.where((clip_seconds < 8)[:, None], titles(clip_seconds + 12.0), films[7](clip_seconds + start))
+    (match,) = program.localize(clip_seconds, noisy(clip.astype(np.float32), 1, 0.1))
+    assert match.asset == 7
+    assert match.asset_start_seconds == pytest.approx(start, abs=0.2)
+    assert (match.clip_start_seconds, match.clip_end_seconds) == (0.0, 14.0)
+    assert match.also == ()
+
+
+def test_titles_alone_are_told_with_the_other_episodes_that_have_them() -> None:
+    program, _, titles = episodes(3, titles_at=[10.0, 20.0, 30.0])
+    clip_seconds = np.arange(0, 10, 0.5)
+    (match,) = program.localize(clip_seconds, titles(clip_seconds + 5.0))
+    assert match.asset == 0
+    assert sorted(place.asset for place in match.also) == [1, 2]
+    for place in match.also:
+        assert place.asset_start_seconds == pytest.approx(15.0 + 10 * place.asset, abs=0.25)
+        assert place.asset_end_seconds == pytest.approx(25.0 + 10 * place.asset, abs=0.25)
+        assert place.similarity == pytest.approx(float(match.run_similarities.mean()), abs=0.02)
+
+
+def test_a_still_scene_says_that_it_fits_anywhere() -> None:
+    """And takes the earliest."""
+    curve = Trajectory(9)
+    seconds = np.arange(0.0, 120.0)
+    program = Program([seconds], [curve(np.clip(seconds, None, 50) + np.clip(seconds - 80, 0, None))])
+    clip_seconds = np.arange(0, 10, 0.5)
+    matches = program.localize(clip_seconds, curve(np.full(clip_seconds.size, 50.0)))
+    still = longest(matches)
+    assert still.ambiguity == pytest.approx(1.0, abs=0.01)
+    assert still.offset_slack_seconds >= 5.0
+    moving = longest(program.localize(clip_seconds, curve(clip_seconds + 20.0)))
+    assert moving.ambiguity < 0.2
+    assert moving.offset_slack_seconds <= 1.0
+
+
+def test_places_by_hand() -> None:
+    """Frame 0: two assets, and one place of the first twice over; frame 1: one is clearly best."""
+    rows = [
+        (0, 0, 10.0, 0.90), (0, 0, 12.0, 0.89), (0, 0, 40.0, 0.885), (0, 1, 10.0, 0.90), (0, 2, 5.0, 0.80),
+        (1, 0, 10.0, 0.95), (1, 1, 10.0, 0.90),
+    ]  # fmt: skip
+    frame, asset, seconds, similarity = (np.array(column) for column in zip(*rows, strict=True))
+    hits = Hits(frame, np.zeros(7, np.int32), asset.astype(np.int32), seconds, similarity.astype(np.float32))
+    assert count_places(hits).tolist() == [3, 3, 3, 3, 3, 1, 1]
+    order = np.random.default_rng(0).permutation(7)
+    assert count_places(hits.select(order)).tolist() == np.array([3, 3, 3, 3, 3, 1, 1])[order].tolist()
+    assert count_places(hits.select(np.zeros(7, dtype=bool))).tolist() == []
+
+
+# ---------------------------------------------------------------- long clips
+
+
+@pytest.mark.parametrize("gap", [1.0, 4.0])
+@pytest.mark.parametrize("speed", [1.0, 1.25, -1.0])
+def test_a_clip_in_blocks_is_aligned_as_a_whole_one(
+    speed: float, gap: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curve = Trajectory(27, pace=0.4)
+    clip_seconds = np.arange(0, 40, 0.5)
+    clip = noisy(curve((30.3 if speed > 0 else 90.3) + speed * clip_seconds), 27)
+    program = program_of(curve, gap=gap)
+    whole = program.localize(clip_seconds, clip, allow_reversed=True)
+    monkeypatch.setattr(refine_module, "BLOCK_FRAMES", 16)
+    parts = program.localize(clip_seconds, clip, allow_reversed=True)
+    assert len(parts) == len(whole)
+    for one, other in zip(parts, whole, strict=True):
+        assert one.line.speed == pytest.approx(other.line.speed, abs=0.01)
+        np.testing.assert_allclose(one.line.at(clip_seconds), other.line.at(clip_seconds), atol=0.2)
+        assert one.clip_start_seconds == other.clip_start_seconds
+        assert one.clip_end_seconds == other.clip_end_seconds
+
+
+def test_a_long_clip_takes_the_memory_of_a_band() -> None:
+    """An hour against an hour: the whole matrix alone would be 100 MB."""
+    n = 3600
+    curve = Trajectory(28)
+    seconds, clip_seconds = np.arange(float(n)), np.arange(2 * n) / 2
+    program = Program([seconds], [curve(seconds)])
+    clip = curve(clip_seconds)
+    near = np.minimum(np.round(clip_seconds), n - 1)
+    hits = Hits(
+        np.arange(2 * n), np.zeros(2 * n, np.int32), np.zeros(2 * n, np.int32), near,
+        np.einsum("nd,nd->n", clip, program.vectors[0][near.astype(int)]),
+    )  # fmt: skip
+    tracemalloc.start()
+    (match,) = localize(
+        clip_seconds, clip, hits, program.read_band, floor=FLOOR, rival=no_rival(clip), clip_end_seconds=n
+    )
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (match.line.speed, match.clip_start_seconds, match.clip_end_seconds) == (1.0, 0.0, n)
+    assert peak < 25e6
+
+
+@given(seed=st.integers(0, 2**32 - 1), nq=st.integers(1, 5), nr=st.integers(1, 8))
+def test_between_samples_is_linear(seed: int, nq: int, nr: int) -> None:
+    rng = np.random.default_rng(seed)
+    band = np.sort(rng.choice(np.arange(40) / 2, nr, replace=False))
+    similarity = rng.uniform(-1, 1, (nq, nr)).astype(np.float32)
+    times = rng.uniform(-3, 23, (nq, 3))
+    got = between_samples(similarity, band, times)
+    for i in range(nq):
+        for j in range(3):
+            inside = band[0] - TOLERANCE_SECONDS <= times[i, j] <= band[-1] + TOLERANCE_SECONDS
+            expected = np.interp(times[i, j], band, similarity[i]) if inside else -1.0
+            assert got[i, j] == pytest.approx(expected, abs=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import media
@@ -15,15 +16,34 @@ from index.catalog import Catalog
 from index.live import LiveIndex
 from index.rows import StoredClip
 from matcher import pipeline
-from matcher.config import Settings
+from matcher.background import Background
+from matcher.calibration import FILE_NAME, Calibration
+from matcher.config import DecisionSettings, Settings
+from matcher.decision import Weights
 from matcher.encoders.base import ModelInfo, unit_rows
+from matcher.errors import StoreError
 from matcher.inputs import AssetJob, ClipJob, ProgramJob, Refused
 from matcher.linking import Linker
-from matcher.pipeline import KEEP_BATCH, add_programs, keep, link_record, query_clips, relink_all
+from matcher.pipeline import (
+    KEEP_BATCH,
+    add_programs,
+    descriptors_of,
+    keep,
+    link_record,
+    query_clips,
+    relink_all,
+)
 from matcher.records import Answer
-from matcher.store import create_catalog, open_live
+from matcher.second_look import PROBES
+from matcher.store import create_catalog, open_linker, open_live
 
 SETTINGS = Settings()
+ONE_LOOK = Settings(decision=DecisionSettings(second_look=False))
+#: Of the form that a fit gives, for descriptors as coarse as the mosaic's.
+CALIBRATION = Calibration(
+    Weights((4.0, 12.0, 2.0, 1.0, 1.5, -1.0, -1.5, -1.0), -11.5), 0.95, 0.3, Background.empty(192, least=0.7),
+    model="00112233",
+)  # fmt: skip
 
 
 class Mosaic:
@@ -43,13 +63,25 @@ class Mosaic:
         return unit_rows(cells - cells.mean(axis=1, keepdims=True))
 
 
+def show(number: int, n: int = 12) -> Iterator[NDArray[np.uint8]]:
+    """A film of coarse cells that slowly turn from one pattern into another; no two films are alike."""
+    ends = np.random.default_rng(number).normal(size=(2, 4, 6, 3))
+    for angle in np.linspace(0, np.pi / 2, n):
+        cells = 128 + 45 * (np.cos(angle) * ends[0] + np.sin(angle) * ends[1])
+        yield np.kron(cells.clip(0, 255), np.ones((16, 16, 1))).astype(np.uint8)
+
+
+def write_show(path: Path, pictures: Iterator[NDArray[np.uint8]]) -> Path:
+    """Two pictures a second, nearly."""
+    return media.write(path, pictures, pts=[12 * i for i in range(12)])
+
+
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four short films, a blank one, and one that is none."""
     folder = tmp_path_factory.mktemp("films")
     for number in range(4):
-        pictures = (media.moving(1000 * number + 11 * i) for i in range(8))
-        media.write(folder / f"f{number}.mp4", pictures, pts=[12 * i for i in range(8)])
+        write_show(folder / f"f{number}.mp4", show(number))
     media.write(folder / "blank.mp4", [media.flat(90)] * 3)
     (folder / "bad.mp4").write_text("no film")
     return folder
@@ -71,7 +103,7 @@ def _add(catalog: Catalog, *jobs: ProgramJob) -> list[pipeline.Added]:
 
 def _linker(catalog: Catalog) -> Linker:
     live: LiveIndex = open_live(catalog, SETTINGS.index)
-    return Linker(live, SETTINGS)
+    return Linker(live, SETTINGS, CALIBRATION)
 
 
 def test_one_result_a_program_in_order_whatever_becomes_of_it(catalog: Catalog, films: Path) -> None:
@@ -183,6 +215,132 @@ def test_a_relink_of_an_unchanged_catalogue_changes_nothing_at_all(catalog: Cata
     for answer, before in pairs:
         assert before is not None
         assert before.answer == link_record(answer).answer
+
+
+# ---------------------------------------------------------------- the second look
+
+
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The second film with left and right changed, and an unknown one."""
+    folder = tmp_path_factory.mktemp("clips")
+    write_show(folder / "mirrored.mp4", (picture[:, ::-1] for picture in show(1)))
+    write_show(folder / "unknown.mp4", show(9))
+    return folder
+
+
+def _four_films(catalog: Catalog, films: Path) -> None:
+    _add(catalog, *(_program(f"p{i}", films / f"f{i}.mp4") for i in range(4)))
+
+
+def _ask(catalog: Catalog, path: Path, settings: Settings = SETTINGS) -> tuple[Answer, StoredClip, Mosaic]:
+    encoder = Mosaic()
+    ((answer, stored),) = query_clips(_linker(catalog), [ClipJob("c", path)], encoder, settings, top=3)
+    assert stored is not None
+    return answer, stored, encoder
+
+
+def test_a_clip_that_the_first_look_links_is_looked_at_once(catalog: Catalog, films: Path) -> None:
+    _four_films(catalog, films)
+    answer, stored, encoder = _ask(catalog, films / "f1.mp4")
+    assert (answer.decision, answer.program_id, answer.looks) == ("linked", "p1", 1)
+    assert stored.further == ()
+    assert encoder.n_encoded == len(stored.t_seconds)
+
+
+def test_a_mirrored_clip_is_linked_by_the_second_look_alone(
+    catalog: Catalog, films: Path, mirrored: Path
+) -> None:
+    _four_films(catalog, films)
+    path = mirrored / "mirrored.mp4"
+    once, without, _ = _ask(catalog, path, ONE_LOOK)
+    assert (once.decision == "linked", once.looks, without.further) == (False, 1, ())
+    answer, stored, encoder = _ask(catalog, path)
+    assert (answer.decision, answer.program_id) == ("linked", "p1")
+    (segment,) = answer.links[0].segments
+    assert segment.view == "mirror"
+    looks = {name: len(t_seconds) for name, t_seconds, _ in stored.further}
+    assert looks["mirror"] == len(stored.t_seconds) > PROBES
+    assert answer.looks == 1 + len(looks)
+    np.testing.assert_array_equal(stored.t_seconds, without.t_seconds)
+    np.testing.assert_array_equal(stored.vectors, without.vectors)
+    assert encoder.n_encoded >= len(stored.t_seconds) + sum(looks.values())
+
+
+def test_an_unknown_clip_is_tried_through_every_view_and_kept_with_its_probes(
+    catalog: Catalog, films: Path, mirrored: Path
+) -> None:
+    _add(catalog, _program("p0", films / "f0.mp4"))
+    answer, stored, _ = _ask(catalog, mirrored / "mirrored.mp4")
+    assert answer.decision != "linked"
+    assert len(stored.further) > 1
+    assert all(len(t_seconds) <= PROBES for _, t_seconds, _ in stored.further)
+
+
+def test_kept_clips_with_further_looks_are_relinked_to_the_last_digit(
+    catalog: Catalog, films: Path, mirrored: Path
+) -> None:
+    _four_films(catalog, films)
+    jobs = [ClipJob(name, mirrored / f"{name}.mp4", "T") for name in ("mirrored", "unknown")]
+    with catalog.writing() as writer:
+        first = list(keep(writer, query_clips(_linker(catalog), jobs, Mosaic(), SETTINGS, top=3)))
+    assert first[0].looks > 1
+    with catalog.writing() as writer:
+        pairs = list(relink_all(writer, _linker(catalog), top=3))
+    assert sorted((answer for answer, _ in pairs), key=lambda a: a.clip_id) == first
+    encoder = Mosaic()
+    again = list(query_clips(_linker(catalog), jobs, encoder, SETTINGS, top=3, kept=catalog))
+    assert [answer for answer, _ in again] == first
+    assert encoder.n_encoded == 0
+
+
+def test_a_relink_finds_what_came_since_through_the_looks_that_were_kept(
+    catalog: Catalog, films: Path, mirrored: Path
+) -> None:
+    """The probes of a clip that nothing resembled then are enough to name its program now."""
+    _add(catalog, _program("p0", films / "f0.mp4"))
+    jobs = [ClipJob("c", mirrored / "mirrored.mp4")]
+    with catalog.writing() as writer:
+        list(keep(writer, query_clips(_linker(catalog), jobs, Mosaic(), SETTINGS, top=3)))
+    _add(catalog, _program("p1", films / "f1.mp4"))
+    with catalog.writing() as writer:
+        ((answer, before),) = relink_all(writer, _linker(catalog), top=3)
+    assert before is not None
+    assert before.decision != "linked"
+    assert answer.candidates[0].program_id == "p1"
+
+
+def test_kept_clips_are_descriptors_again(catalog: Catalog, films: Path, mirrored: Path) -> None:
+    _four_films(catalog, films)
+    _, stored, _ = _ask(catalog, mirrored / "mirrored.mp4")
+    clip = descriptors_of(stored)
+    assert (clip.duration_seconds, clip.frames_seen) == (
+        stored.record.duration_seconds,
+        stored.record.frames_seen,
+    )
+    assert [look.view for look in clip.further] == [name for name, _, _ in stored.further]
+    for look, (_, t_seconds, vectors) in zip(clip.further, stored.further, strict=True):
+        np.testing.assert_array_equal(look.t_seconds, t_seconds)
+        np.testing.assert_array_equal(look.vectors, vectors)
+        np.testing.assert_array_equal(vectors, vectors.astype(np.float16).astype(np.float32))
+
+
+def test_a_linker_is_opened_with_the_calibration_of_its_store(catalog: Catalog, films: Path) -> None:
+    _four_films(catalog, films)
+    path = Path(catalog.path) / FILE_NAME
+    jobs = [ClipJob("c", films / "f1.mp4")]
+    answers = {}
+    for bias in (-11.5, -100.0):
+        replace(CALIBRATION, weights=replace(CALIBRATION.weights, bias=bias)).save(path)
+        linker = open_linker(catalog, SETTINGS, open_live(catalog, SETTINGS.index))
+        ((answers[bias], _),) = query_clips(linker, jobs, Mosaic(), SETTINGS, top=3)
+    assert [answer.decision for answer in answers.values()] == ["linked", "none"]
+    replace(CALIBRATION, model="of another").save(path)
+    with pytest.raises(StoreError, match="matcher calibrate"):
+        open_linker(catalog, SETTINGS)
+
+
+# ---------------------------------------------------------------- keeping
 
 
 def _pairs(n: int, catalog: Catalog) -> Iterator[tuple[Answer, StoredClip | None]]:

@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError, replace
 import numpy as np
 import pytest
 
-from matcher.records import Answer, Descriptors, Failure, Frame, Guess, Link, Segment
+from matcher.records import WHOLE, Answer, Descriptors, Elsewhere, Failure, Frame, Guess, Link, Look, Segment
 
 #: The contract of `matcher query --json`: a field may be added, none renamed or dropped.
 ANSWER_KEYS = {
@@ -17,7 +17,7 @@ ANSWER_KEYS = {
 }  # fmt: skip
 SEGMENT = Segment(0.0, 8.0, "p7-e01", 63.0, 71.0, 0.912345678)
 LINK = Link("p7", 0.98, (SEGMENT,))
-GUESS = Guess("p7", "Seven", 0.98, 0.93)
+GUESS = Guess("p7", "Seven", 0.98, 0.93, 3.8918202981)
 LINKED = Answer("q1", "/v/q1.mp4", "linked", (LINK,), (GUESS,), "fp", 12)
 
 
@@ -45,6 +45,36 @@ def test_a_frame_is_taken() -> None:
 def test_descriptors_count_their_frames() -> None:
     assert len(Descriptors(np.array([0.0, 0.5]), np.eye(2, 4, dtype=np.float32), 1.0, 3)) == 2
     assert len(Descriptors(np.zeros(0), np.zeros((0, 4), np.float32), 0.0, 0)) == 0
+
+
+def test_the_first_look_comes_first_and_further_ones_may_see_fewer_frames() -> None:
+    mirror = Look("mirror", np.array([0.5]), np.ones((1, 4), np.float32))
+    clip = Descriptors(np.array([0.0, 0.5]), np.eye(2, 4, dtype=np.float32), 1.0, 3, (mirror,))
+    whole, further = clip.looks
+    assert (whole.view, len(whole), further, len(further)) == (WHOLE, 2, mirror, 1)
+    np.testing.assert_array_equal(whole.t_seconds, clip.t_seconds)
+    np.testing.assert_array_equal(whole.vectors, clip.vectors)
+    assert len(clip) == 2
+
+
+def test_a_clip_looked_at_once_has_one_look() -> None:
+    clip = Descriptors(np.zeros(1), np.ones((1, 4), np.float32), 1.0, 1)
+    assert [look.view for look in clip.looks] == [WHOLE]
+
+
+@pytest.mark.parametrize(
+    ("times", "vectors", "what"),
+    [
+        ([0.0], np.zeros((2, 4)), "does not fit"),
+        ([1.0, 1.0], np.zeros((2, 4)), "strictly increasing"),
+        ([0.0], np.full((1, 4), np.inf), "finite"),
+    ],
+)
+def test_a_further_look_is_checked_like_the_first(times: list[float], vectors: np.ndarray, what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        Look("centre", np.array(times), vectors.astype(np.float32))
+    with pytest.raises(ValueError, match=what):
+        Descriptors(np.array(times), vectors.astype(np.float32), 1.0, 1)
 
 
 @pytest.mark.parametrize(
@@ -98,17 +128,38 @@ def test_a_linked_clips_object_is_that_of_the_contract() -> None:
                     {
                         "clip_start_seconds": 0.0, "clip_end_seconds": 8.0, "asset_id": "p7-e01",
                         "asset_start_seconds": 63.0, "asset_end_seconds": 71.0, "similarity": 0.912346,
+                        "is_reversed": False, "view": "whole", "ambiguity": 0.0, "also": [],
                     }
                 ],
             }
         ],
-        "candidates": [{"program_id": "p7", "title": "Seven", "confidence": 0.98, "score": 0.93}],
+        "candidates": [
+            {"program_id": "p7", "title": "Seven", "confidence": 0.98, "score": 0.93, "log_odds": 3.891820}
+        ],
         "categories": None,
         "model": "fp",
         "catalog_version": 12,
         "error": None,
     }  # fmt: skip
     assert json.loads(json.dumps(got)) == got
+
+
+def test_a_segment_tells_how_it_was_found_and_where_else_it_may_be() -> None:
+    place = Elsewhere("p7-e02", 5.0, 13.0, 0.9000000004)
+    segment = replace(SEGMENT, is_reversed=True, view="mirror", ambiguity=0.25, also=(place,))
+    got = replace(LINKED, links=(replace(LINK, segments=(segment,)),)).to_json()
+    (said,) = got["links"][0]["segments"]
+    assert (said["is_reversed"], said["view"], said["ambiguity"]) == (True, "mirror", 0.25)
+    assert said["also"] == [
+        {"asset_id": "p7-e02", "asset_start_seconds": 5.0, "asset_end_seconds": 13.0, "similarity": 0.9}
+    ]
+    assert json.loads(json.dumps(got)) == got
+
+
+@pytest.mark.parametrize(("looks", "passes"), [(1, 1), (2, 2), (9, 2)])
+def test_a_clip_is_looked_at_in_one_pass_or_two(looks: int, passes: int) -> None:
+    got = replace(LINKED, looks=looks).to_json()
+    assert (got["looks"], got["passes"]) == (looks, passes)
 
 
 def test_links_hold_only_what_is_accepted() -> None:

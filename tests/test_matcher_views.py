@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from matcher.views import LEAST_LEFT, grey, is_blank, square, trim_bars
+from matcher.views import LEAST_LEFT, Box, View, grey, is_blank, square, trim_bars
 
 Picture = NDArray[np.uint8]
 
@@ -170,3 +170,83 @@ def test_a_stretched_copy_looks_the_same() -> None:
     stretched = np.repeat(picture, 2, axis=1)
     difference = square(picture, 32).astype(int) - square(stretched, 32).astype(int)
     assert np.abs(difference).mean() < 3
+
+
+# ---------------------------------------------------------------- boxes and views
+
+
+shares = st.integers(0, 10).map(lambda tenths: tenths / 10)
+ends = st.lists(shares, min_size=2, max_size=2, unique=True).map(sorted)
+boxes = st.tuples(ends, ends).map(lambda b: Box(b[0][0], b[1][0], b[0][1], b[1][1]))
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [
+        (0.5, 0, 0.5, 1),
+        (0, 0.7, 1, 0.3),
+        (-0.1, 0, 1, 1),
+        (0, 0, 1.01, 1),
+        (0, 0, float("nan"), 1),
+        (0, 0, 0, 0),
+    ],
+)
+def test_a_box_outside_the_picture_or_without_inside_is_refused(sides: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="not a box"):
+        Box(*sides)
+
+
+@given(a=boxes, b=boxes)
+def test_iou_is_that_of_counted_cells(a: Box, b: Box) -> None:
+    """On a grid of ten by ten every side of these boxes lies between cells."""
+    cells = [((x + 0.5) / 10, (y + 0.5) / 10) for x in range(10) for y in range(10)]
+    inside = [[box.left < x < box.right and box.top < y < box.bottom for x, y in cells] for box in (a, b)]
+    both = sum(p and q for p, q in zip(*inside, strict=True))
+    either = sum(p or q for p, q in zip(*inside, strict=True))
+    assert a.iou(b) == pytest.approx(both / either) == b.iou(a)
+    assert a.area == pytest.approx(sum(inside[0]) / 100)
+    assert a.iou(a) == pytest.approx(1.0)
+
+
+def test_a_box_cuts_rows_and_columns() -> None:
+    picture = textured(40, 60)
+    cut = Box(0.1, 0.25, 0.5, 1.0).cut(picture)
+    np.testing.assert_array_equal(cut, picture[10:40, 6:30])
+    assert np.shares_memory(cut, picture)
+    np.testing.assert_array_equal(Box(0, 0, 1, 1).cut(picture), picture)
+
+
+@settings(deadline=None)
+@given(box=boxes, h=st.integers(1, 12), w=st.integers(1, 12))
+def test_a_cut_is_never_empty_and_lies_in_the_picture(box: Box, h: int, w: int) -> None:
+    cut = box.cut(textured(h, w))
+    assert 1 <= cut.shape[0] <= h
+    assert 1 <= cut.shape[1] <= w
+
+
+def test_halves_share_no_pixel_and_miss_none() -> None:
+    picture = textured(7, 9)
+    left, right = Box(0, 0, 0.5, 1).cut(picture), Box(0.5, 0, 1, 1).cut(picture)
+    np.testing.assert_array_equal(np.concatenate([left, right], axis=1), picture)
+
+
+def test_a_view_of_the_whole_trims_bars() -> None:
+    content = textured(40, 60)
+    np.testing.assert_array_equal(View("whole").through(with_bars(content, top=9, left=4)), content)
+
+
+def test_a_view_of_a_part_trims_the_parts_own_bars() -> None:
+    """A split screen of two films, each with bars of its own, inside no bars at all."""
+    left, right = textured(40, 60, 1), textured(60, 60, 2)
+    picture = np.concatenate([with_bars(left, top=10, bottom=10), right], axis=1)
+    np.testing.assert_array_equal(View("left half", Box(0, 0, 0.5, 1)).through(picture), left)
+    np.testing.assert_array_equal(View("right half", Box(0.5, 0, 1, 1)).through(picture), right)
+    np.testing.assert_array_equal(View("whole").through(picture), picture)
+
+
+def test_a_mirror_changes_left_and_right_after_the_cut() -> None:
+    picture = textured(40, 60)
+    seen = View("mirror", Box(0, 0, 0.5, 1), is_mirrored=True).through(picture)
+    np.testing.assert_array_equal(seen, picture[:, 29::-1])
+    twice = View("mirror", is_mirrored=True)
+    np.testing.assert_array_equal(twice.through(twice.through(picture)), picture)

@@ -1,0 +1,303 @@
+"""Questions whose answers are known: a self-made clip, asked of catalogues with its program and without.
+
+The catalogue without a clip's program is the same one with it hidden, and the background likewise: for the
+matcher the clip is then unknown. Catalogues of a handful of programs are asked as well, for there a clip has
+fewer rivals, and what was fitted on many would be too sure of itself.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.base import SearchResult, Vectors
+from index.exact import ExactIndex
+from index.live import LiveIndex
+from index.view import LiveView
+from matcher.background import Background
+from matcher.calibrate_clips import MadeClip, Stretch
+from matcher.calibrate_kept import SelfMade, rounded
+from matcher.calibration import Calibration
+from matcher.config import Settings
+from matcher.decision import Evidence, Weights
+from matcher.decode import Sampling
+from matcher.describe import describe_clip
+from matcher.encoders.base import FrameEncoder
+from matcher.linking import Assessed, Considered, Linker
+from matcher.records import Descriptors, Look
+from matcher.second_look import FULL_LOOKS, SecondLook, look_through, views_of
+
+#: Of each answer so many candidates are cases.
+CASES_AN_ANSWER = 3
+#: Every so manyth clip is asked of small catalogues too, of one to so many programs.
+FEW_EVERY, MOST_FEW = 4, 4
+#: Another program that a clip's unedited source matches this well, over this share of it, holds the same
+#: footage: it is a twin, a recap or a trailer, and a link to it is no mistake for a threshold to prevent.
+KIN_EXCESS, KIN_COVERAGE = 0.6, 0.5
+
+Kind = Literal["known", "unknown", "known, few programs", "unknown, few programs"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One candidate of one answer."""
+
+    evidence: Evidence
+    is_right: bool
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One answer.
+
+    Attributes:
+        group: The program that the clip was cut from: what is fitted on it is not measured on it.
+        kind: What the catalogue held.
+        cases: Its best candidates, best first.
+    """
+
+    group: str
+    kind: Kind
+    cases: tuple[Case, ...]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the catalogue held what the clip shows."""
+        return self.kind.startswith("known")
+
+
+class FewPrograms:
+    """What of a live index :class:`matcher.linking.Linker` asks, for some of its programs alone.
+
+    Hiding all others would not do: a frame's neighbours are found before those of hidden programs are
+    dropped, and of a handful of programs none may be among them.
+    """
+
+    def __init__(self, view: LiveView, programs: Sequence[int]) -> None:
+        self.view = view
+        ids, rows = view.live_rows()
+        chosen = np.isin(view.locate(ids).program_position, np.array(programs, np.int32))
+        self._ids, self._rows = ids[chosen], rows[chosen]
+
+    @cached_property
+    def _index(self) -> ExactIndex:
+        index = ExactIndex(self.view.base.shape[1])
+        index.add(self.view.vectors_at(self._rows).astype(np.float32), self._ids)
+        return index
+
+    @property
+    def version(self) -> int:
+        """The catalog's version."""
+        return self.view.version
+
+    @property
+    def ntotal(self) -> int:
+        """Frames that a search can return."""
+        return int(self._ids.size)
+
+    def search(self, xq: Vectors, k: int) -> SearchResult:
+        """The k nearest frames of each row of ``xq`` (nq, d)."""
+        return self._index.search(xq, k)
+
+
+#: What was found in each look (its view, its frames) of one clip in one catalogue.
+Findings = dict[tuple[str, int], list[Assessed]]
+
+
+class RememberingLinker(Linker):
+    """A linker that aligns no look twice: evidence does not depend on the weights, which change meanwhile.
+
+    Args:
+        live: As of :class:`matcher.linking.Linker`, like the next two.
+        settings: Of voting.
+        calibration: Its background must be that of all calibrations that the findings are used with.
+        hidden: Likewise.
+        findings: Of one clip; what is missing is added.
+    """
+
+    def __init__(
+        self,
+        live: LiveIndex,
+        settings: Settings,
+        calibration: Calibration,
+        *,
+        hidden: Sequence[int],
+        findings: Findings,
+    ) -> None:
+        super().__init__(live, settings, calibration, hidden=hidden)
+        self._findings = findings
+
+    def consider(self, clip: Descriptors, known: Considered | None = None) -> Considered:
+        """As any linker does; ``known`` is not needed."""
+        del known
+        view = self._live.view
+        first, *further = clip.looks
+        done = [look for look in further if _key(look) in self._findings]
+        before = None
+        if _key(first) in self._findings:
+            found = tuple(self._findings[_key(look)] for look in (first, *done))
+            before = Considered(replace(clip, further=tuple(done)), view, found)
+        considered = super().consider(clip, before)
+        for look, assessed in zip(clip.looks, considered.by_look, strict=True):
+            self._findings[_key(look)] = [replace(candidate, matches=()) for candidate in assessed]
+        return replace(considered, by_look=tuple(self._weighed(look) for look in clip.looks))
+
+    def _weighed(self, look: Look) -> list[Assessed]:
+        weights = self._calibration.weights
+        return [
+            replace(found, log_odds=weights.log_odds(found.evidence)) if found.evidence else found
+            for found in self._findings[_key(look)]
+        ]
+
+
+def _key(look: Look) -> tuple[str, int]:
+    return look.view, len(look)
+
+
+@dataclass(frozen=True)
+class _Question:
+    kind: Kind
+    linker: Linker
+
+
+class Examiner:
+    """Asks self-made clips.
+
+    Args:
+        live: The catalogue.
+        settings: Of voting.
+        calibration: What is looked with; its thresholds say when a second look is taken.
+        seed: Draws the small catalogues.
+    """
+
+    def __init__(self, live: LiveIndex, settings: Settings, calibration: Calibration, *, seed: int) -> None:
+        self._findings: defaultdict[tuple[int, Kind], Findings] = defaultdict(dict)
+        self._live = live
+        self._settings = settings
+        self._calibration = calibration
+        self._seed = seed
+        self._position = {program: position for position, program in enumerate(live.programs)}
+
+    def look_with(self, weights: Weights, *, link: float, review: float) -> None:
+        """Take other weights and thresholds from now on; what was found is not looked for again."""
+        self._calibration = replace(self._calibration, weights=weights, link=link, review=review)
+
+    def describe(self, made: MadeClip, encoder: FrameEncoder) -> SelfMade:
+        """Describe a clip, through all views that any question about it will find promising."""
+        names = [self._live.programs[stretch.program] for stretch in made.stretches]
+        first, album = describe_clip(made.frames, encoder)
+        second_look = SecondLook(encoder, Sampling.parse(self._settings.sampling.clips))
+        probes = tuple(rounded(look) for look in second_look.probes(album))
+        (whole,) = (rounded(look) for look in first.looks)
+        clip = Descriptors(whole.t_seconds, whole.vectors, first.duration_seconds, first.frames_seen, probes)
+        kin = self.kin(made.stretches)
+        bare = SelfMade(made.number, tuple(dict.fromkeys(names)), kin, made.edits, clip, ())
+        wanted = {
+            name for question in self._questions(bare) for name in self._promising(question.linker, bare)
+        }
+        full = tuple(
+            rounded(look_through(album, view, encoder)) for view in views_of(album) if view.name in wanted
+        )
+        return replace(bare, full=full)
+
+    def trials(self, made: SelfMade) -> Iterator[Trial]:
+        """Every question about one clip, answered as a query would be."""
+        programs = self._live.view.programs
+        for question in self._questions(made):
+            best = question.linker.consider(self._seen(question.linker, made)).assessed()
+            cases = [
+                Case(found.evidence, programs[found.program] in made.programs)
+                for found in best
+                if found.evidence is not None
+            ]
+            yield Trial(made.programs[0], question.kind, tuple(cases[:CASES_AN_ANSWER]))
+
+    def _promising(self, linker: Linker, made: SelfMade) -> list[str]:
+        """The views that a query would look at all frames through; none where the first look is enough."""
+        first = linker.consider(replace(made.clip, further=()))
+        if not self._settings.decision.second_look or not linker.is_unsure(first):
+            return []
+        return linker.promising(linker.consider(made.clip))[:FULL_LOOKS]
+
+    def _seen(self, linker: Linker, made: SelfMade) -> Descriptors:
+        """The clip with the looks that a query would have taken."""
+        first = replace(made.clip, further=())
+        if not self._settings.decision.second_look or not linker.is_unsure(linker.consider(first)):
+            return first
+        names = self._promising(linker, made)
+        probes = made.clip.further
+        return replace(
+            first,
+            further=tuple(made.full_or_probe(look.view) if look.view in names else look for look in probes),
+        )
+
+    def _questions(self, made: SelfMade) -> Iterator[_Question]:
+        own = [self._position[name] for name in made.programs if name in self._position]
+        kin = [self._position[name] for name in made.kin if name in self._position]
+        if len(own) < len(made.programs):
+            return  # a program has been removed since the clip was kept
+        rng = np.random.default_rng([self._seed, 2, made.number])
+        rest = [program for program in range(len(self._position)) if program not in {*own, *kin}]
+        whole, without = self._calibration, self._without([*own, *kin])
+        # A program that is added after the calibration is not in its background.
+        background = whole if rng.random() < 0.5 else without
+        yield self._question(made, "known", self._live, background)
+        if not rest:
+            return
+        yield self._question(made, "unknown", self._live, without, hidden=[*own, *kin])
+        if made.number % FEW_EVERY == 0:
+            n_others = min(len(rest), int(rng.integers(1, MOST_FEW + 1)))
+            others = [int(program) for program in rng.choice(rest, n_others, replace=False)]
+            view = self._live.view
+            few = FewPrograms(view, [*own, *others[1:]])
+            yield self._question(made, "known, few programs", few, without)
+            yield self._question(made, "unknown, few programs", FewPrograms(view, others), without)
+
+    def _question(
+        self,
+        made: SelfMade,
+        kind: Kind,
+        live: LiveIndex | FewPrograms,
+        calibration: Calibration,
+        hidden: Sequence[int] = (),
+    ) -> _Question:
+        findings = self._findings[made.number, kind]
+        # What few programs have is all that a linker asks of a live index.
+        index = cast(LiveIndex, live)
+        return _Question(
+            kind,
+            RememberingLinker(index, self._settings, calibration, hidden=hidden, findings=findings),
+        )
+
+    def _without(self, programs: Sequence[int]) -> Calibration:
+        background: Background = self._calibration.background
+        for program in programs:
+            background = background.without(program)
+        return replace(self._calibration, background=background)
+
+    def kin(self, stretches: Sequence[Stretch]) -> tuple[str, ...]:
+        """Programs that hold the footage of a stretch without being the one it was cut from."""
+        own = [stretch.program for stretch in stretches]
+        linker = Linker(self._live, self._settings, self._without(own), hidden=own)
+        found: dict[str, None] = {}
+        for stretch in stretches:
+            for candidate in linker.assess(self._source(stretch), self._live.view):
+                evidence = candidate.evidence
+                if evidence and evidence.excess >= KIN_EXCESS and evidence.coverage >= KIN_COVERAGE:
+                    found[self._live.programs[candidate.program]] = None
+        return tuple(found)
+
+    def _source(self, stretch: Stretch) -> Descriptors:
+        """The catalogue's own frames of a stretch, as a clip."""
+        _, times, vectors = self._live.view.frames_between(
+            stretch.asset, stretch.start_seconds, stretch.stop_seconds
+        )
+        length = stretch.stop_seconds - stretch.start_seconds
+        t_seconds: NDArray[np.float64] = times - stretch.start_seconds
+        return Descriptors(t_seconds, vectors, length, int(t_seconds.size))
