@@ -9,20 +9,13 @@ from __future__ import annotations
 
 import csv
 import functools
-import json
-import multiprocessing
-import os
 import re
 import shlex
 import shutil
-import signal
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -40,10 +33,20 @@ from eval.dramas import (
     write_episode,
     write_manifest,
 )
-from eval.edits import ClipPart, ClipTruth, Edit, TruthSegment, demo_edits, write_montage
+from eval.edits import ClipPart, ClipTruth, Edit, demo_edits, write_montage
+from eval.making import (
+    as_done,
+    part_name,
+    read_json,
+    saying_why,
+    truth_from_json,
+    truth_json,
+    worker_pool,
+    write_json,
+)
 from eval.video_reader import read_frames
 from matcher.config import Settings
-from matcher.errors import InputError, MatcherError
+from matcher.errors import InputError
 from matcher.records import Answer, Link
 from matcher.show import clock, print_json, print_table, progress_bar, say, summary
 
@@ -201,7 +204,7 @@ class Outcome:
             "kind": self.kind,
             "verdict": self.verdict,
             "start_error_seconds": self.start_error_seconds,
-            **_truth_json(self.truth),
+            **truth_json(self.truth),
         }
         return {**self.answer.to_json(), "truth": truth}
 
@@ -400,7 +403,7 @@ def _prepare(keep: Path, plan: DemoPlan, model: str) -> None:
     """
     keep.mkdir(parents=True, exist_ok=True)
     stamp = {"format": _FORMAT, "plan": asdict(plan), "model": model}
-    there = _read_json(keep / _STAMP)
+    there = read_json(keep / _STAMP)
     if there is None and any(not path.name.startswith(f".{_STAMP}") for path in keep.iterdir()):
         raise InputError(f"{keep} is not empty and holds no demo; choose another folder with --keep")
     if there is not None and (there.get("plan"), there.get("format")) != (stamp["plan"], _FORMAT):
@@ -412,7 +415,7 @@ def _prepare(keep: Path, plan: DemoPlan, model: str) -> None:
     elif there is not None and there.get("model") != model:
         say(f"{keep} has descriptors of another encoder, which are made anew")
         shutil.rmtree(keep / "store", ignore_errors=True)
-    _write_json(keep / _STAMP, stamp)
+    write_json(keep / _STAMP, stamp)
     _check_room(keep, plan)
 
 
@@ -428,20 +431,9 @@ def _check_room(keep: Path, plan: DemoPlan) -> None:
         )
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file; None if there is none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write as a whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    part.replace(path)
+_workers = functools.partial(
+    worker_pool, broken="a process that makes films was ended from outside; run the demo again, it goes on"
+)
 
 
 def _make(keep: Path, plan: DemoPlan, workers: int) -> dict[str, ClipTruth]:
@@ -453,16 +445,16 @@ def _make(keep: Path, plan: DemoPlan, workers: int) -> dict[str, ClipTruth]:
     with _workers(workers if wanted or left else 0) as submit:
         started = time.monotonic()
         with progress_bar("making films", len(wanted)) as bar:
-            for film in _done(submit, [(make_film, keep, film) for film in wanted]):
+            for film in as_done(submit, [(make_film, keep, film) for film in wanted]):
                 bar.step(film.asset_id)
         _tell(f"films: {len(wanted)} made, {len(all_films) - len(wanted)} there already", started)
         started = time.monotonic()
         with progress_bar("cutting clips", len(left)) as bar:
-            for number, truth in _done(submit, [(make_clip, keep, plan, number) for number in left]):
+            for number, truth in as_done(submit, [(make_clip, keep, plan, number) for number in left]):
                 order = orders[number]
                 truths[order.clip_id] = truth
                 _write_truths(keep, orders, truths)
-                _part_name(keep / order.path).replace(keep / order.path)
+                part_name(keep / order.path).replace(keep / order.path)
                 bar.step(order.clip_id)
         _tell(f"clips: {len(left)} made, {len(orders) - len(left)} there already", started)
     _write_manifests(keep, plan, orders)
@@ -472,9 +464,9 @@ def _make(keep: Path, plan: DemoPlan, workers: int) -> dict[str, ClipTruth]:
 def make_film(keep: Path, film: Film) -> Film:
     """Make one film; it has its name only when it is whole. Runs in a worker."""
     path = keep / film.path
-    with _saying_why(path):
-        write_episode(film.spec, film.episode, _part_name(path))
-        _part_name(path).replace(path)
+    with saying_why(path, "--keep"):
+        write_episode(film.spec, film.episode, part_name(path))
+        part_name(path).replace(path)
     return film
 
 
@@ -482,114 +474,33 @@ def make_clip(keep: Path, plan: DemoPlan, number: int) -> tuple[int, ClipTruth]:
     """Cut one clip and leave it under its unfinished name until its truth is written. Runs in a worker."""
     order = clip_orders(plan)[number]
     path = keep / order.path
-    with _saying_why(path):
+    with saying_why(path, "--keep"):
         parts = [replace(part, source=keep / part.source) for part in order.parts]
-        truth = write_montage(parts, order.edits, _part_name(path), seed=order.seed)
+        truth = write_montage(parts, order.edits, part_name(path), seed=order.seed)
     segments = tuple(replace(segment, source=segment.source.relative_to(keep)) for segment in truth.segments)
     return number, replace(truth, path=order.path, segments=segments)
-
-
-def _part_name(path: Path) -> Path:
-    return path.with_name(f".{path.stem}.part{path.suffix}")
-
-
-@contextmanager
-def _saying_why(path: Path) -> Iterator[None]:
-    """Errors that any process can take apart, without what only the worker knows."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}; make room, or choose another --keep"
-        ) from None
-
-
-Submit = Callable[..., "Future[Any]"]
-
-
-@contextmanager
-def _workers(n: int) -> Iterator[Submit]:
-    """Spawned processes that end with the block, however it ends; without any, work is done at once."""
-    if n == 0:
-        yield _at_once
-        return
-    before = {child.pid for child in multiprocessing.active_children()}
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(n, mp_context=context, initializer=_start_worker)
-    try:
-        yield pool.submit
-    except BaseException as error:
-        for child in multiprocessing.active_children():
-            if child.pid not in before:
-                child.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
-        if isinstance(error, BrokenProcessPool):
-            raise MatcherError(
-                "a process that makes films was ended from outside; run the demo again, it goes on"
-            ) from error
-        raise
-    pool.shutdown()
-
-
-def _at_once(work: Callable[..., Any], *words: Any) -> Future[Any]:
-    future: Future[Any] = Future()
-    future.set_result(work(*words))
-    return future
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end when the parent does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: Any) -> None:
-    parent.join()
-    os._exit(1)
-
-
-def _done(submit: Submit, tasks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-    """Results as they come."""
-    for future in as_completed([submit(*task) for task in tasks]):
-        yield future.result()
 
 
 # --- What is known ---
 
 
-def _truth_json(truth: ClipTruth) -> dict[str, Any]:
-    value = asdict(truth)
-    value["path"] = truth.path.as_posix()
-    for segment, of in zip(value["segments"], truth.segments, strict=True):
-        segment["source"] = of.source.as_posix()
-    return {**value, "edits": list(truth.edits), "segments": list(value["segments"])}
-
-
-def _truth(value: dict[str, Any]) -> ClipTruth:
-    """The reverse of :func:`_truth_json`."""
-    segments = tuple(TruthSegment(**{**s, "source": Path(s["source"])}) for s in value["segments"])
-    return ClipTruth(
-        **{**value, "path": Path(value["path"]), "edits": tuple(value["edits"]), "segments": segments}
-    )
-
-
 def _write_truths(keep: Path, orders: Sequence[ClipOrder], truths: dict[str, ClipTruth]) -> None:
     """Keep what is known before a clip gets its name: a clip without its truth is never taken for whole."""
     known = {
-        order.clip_id: {"kind": order.kind, **_truth_json(truths[order.clip_id])}
+        order.clip_id: {"kind": order.kind, **truth_json(truths[order.clip_id])}
         for order in orders
         if order.clip_id in truths
     }
-    _write_json(keep / "truth.json", known)
+    write_json(keep / "truth.json", known)
 
 
 def _read_truths(keep: Path, orders: Sequence[ClipOrder]) -> dict[str, ClipTruth]:
     """What is known of the clips that are there."""
-    known = _read_json(keep / "truth.json") or {}
+    known = read_json(keep / "truth.json") or {}
     return {
-        order.clip_id: _truth({name: part for name, part in known[order.clip_id].items() if name != "kind"})
+        order.clip_id: truth_from_json(
+            {name: part for name, part in known[order.clip_id].items() if name != "kind"}
+        )
         for order in orders
         if order.clip_id in known and (keep / order.path).exists()
     }
@@ -620,8 +531,7 @@ def _linked(
     """Add the catalogue and link the clips as ``matcher add`` and ``matcher link`` do."""
     from matcher import pipeline
     from matcher.inputs import read_clip_manifest, read_program_manifest
-    from matcher.linking import Linker
-    from matcher.store import create_catalog, open_live, translated
+    from matcher.store import create_catalog, open_linker, open_live, translated
 
     programs, _ = read_program_manifest(keep / "programs.csv")
     clips, _ = read_clip_manifest(keep / "clips.csv")
@@ -640,7 +550,7 @@ def _linked(
             live.save(writer)
         _tell("programs: " + ", ".join(f"{n} {name}" for name, n in counts.items()), started)
         started = time.monotonic()
-        linker = Linker(live, settings)
+        linker = open_linker(catalog, settings, live)
         in_catalogue = {spec.program_id for spec in plan.programs}
         kinds = {order.clip_id: order.kind for order in clip_orders(plan)}
         with progress_bar("linking clips", len(clips)) as bar:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +16,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 
@@ -101,16 +103,47 @@ def _frames_from(container: InputContainer, start_seconds: float) -> Iterator[tu
     yield from _timed(container, first.pts)
 
 
+def _within(
+    container: InputContainer, start_seconds: float, stop_seconds: float
+) -> Iterator[tuple[float, VideoFrame]]:
+    for seconds, frame in _frames_from(container, start_seconds):
+        if seconds >= stop_seconds - 0.0005:
+            return
+        if seconds >= start_seconds - 0.0005:
+            yield seconds, frame
+
+
+def _on_show(
+    frames: Iterator[tuple[float, VideoFrame]], first_tick_seconds: float, fps: float
+) -> Iterator[tuple[float, VideoFrame]]:
+    """Only frames that are the last to have come at some tick, and the first of all."""
+    held, tick = next(frames, None), 0
+    for frame in frames:
+        if held is not None and first_tick_seconds + tick / fps < frame[0] - 1e-6:
+            yield held
+        held, tick = frame, max(0, math.ceil((frame[0] - first_tick_seconds - 1e-6) * fps))
+    if held is not None:
+        yield held
+
+
 def read_frames(
-    path: Path, start_seconds: float, stop_seconds: float, *, max_side: int | None = None
+    path: Path,
+    start_seconds: float,
+    stop_seconds: float,
+    *,
+    max_side: int | None = None,
+    fps: float | None = None,
+    phase_seconds: float = 0.0,
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """Read every frame shown in ``[start_seconds, stop_seconds)``.
+    """Read every frame shown in ``[start_seconds, stop_seconds)``, or those that a slower rate shows.
 
     Args:
         path: The video.
         start_seconds: From the first frame of the file; compared with half a millisecond to spare.
         stop_seconds: Likewise; this frame is no longer read.
         max_side: Longest side of the images; None keeps the size.
+        fps: Only frames that are on show at some tick of this rate are turned into images; None for all.
+        phase_seconds: The first tick, after ``start_seconds``.
 
     Yields:
         (seconds from the first frame of the file, (height, width, 3) uint8 RGB with even sides).
@@ -118,12 +151,14 @@ def read_frames(
     with av.open(str(path)) as container:
         container.streams.video[0].thread_type = "AUTO"
         width, height = _size(container, max_side)
-        for seconds, frame in _frames_from(container, start_seconds):
-            if seconds >= stop_seconds - 0.0005:
-                break
-            if seconds >= start_seconds - 0.0005:
-                image = frame.to_ndarray(format="rgb24", width=width, height=height)
-                yield seconds, cast("NDArray[np.uint8]", image)
+        # One for all frames: to set up the scaling takes as long as to scale.
+        scaler = VideoReformatter()
+        frames = _within(container, start_seconds, stop_seconds)
+        if fps is not None:
+            frames = _on_show(frames, start_seconds + phase_seconds, fps)
+        for seconds, frame in frames:
+            image = scaler.reformat(frame, width=width, height=height, format="rgb24").to_ndarray()
+            yield seconds, cast("NDArray[np.uint8]", image)
 
 
 def read_sound(path: Path, start_seconds: float, stop_seconds: float, *, rate_hz: int) -> NDArray[np.float32]:

@@ -1,0 +1,299 @@
+"""What each part of the system is worth: the clips of a run linked again, each time with one part taken away.
+
+The kept descriptors go through the real :class:`~matcher.linking.Linker`; nothing is decoded or encoded. The
+looks at a clip are those that the whole system took, so a variation that is less sure does not look again.
+The descriptor itself cannot be taken away from what is kept: for that, a run with another one is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.distractor_run import relinked
+from eval.figures import figures
+from eval.ground_truth import TruthRow
+from eval.judging import LEVELS, ClipInfo
+from eval.making import read_json
+from eval.run_files import CLIPS, FIGURES, load_clips
+from index.live import LiveIndex
+from index.view import LiveView
+from matcher.background import Background
+from matcher.calibration import Calibration, calibration_of
+from matcher.config import Settings
+from matcher.decision import FEATURES, Evidence, Weights
+from matcher.encoders.base import ModelInfo
+from matcher.errors import InputError
+from matcher.lines import Line
+from matcher.linking import Considered, Linker
+from matcher.localize import Match
+from matcher.records import Descriptors, Look
+from matcher.show import print_table, say
+from matcher.store import open_live, translated
+from matcher.voting import Hits
+
+if TYPE_CHECKING:
+    from index.catalog import Catalog
+
+PublicObject = dict[str, Any]
+
+NOTHING = "nothing"
+PAIR_WHITENING = "pair whitening"
+#: No cosine is this much above another, so no program comes close enough to another to share a vote.
+UNREACHABLE_MARGIN = -3.0
+#: Where the decision is the similarity alone: log-odds for a similarity more by 1, about what a fit gives it.
+SIMILARITY_WEIGHT = 30.0
+#: Likewise: the mean similarity at which a link is made.
+SIMILARITY_BAR = 0.9
+
+
+# --- The variations ---
+
+
+class FirstLookLinker(Linker):
+    """Leaves every look but the first out of account."""
+
+    def consider(self, clip: Descriptors, known: Considered | None = None) -> Considered:
+        """As the whole system, of the first look."""
+        return super().consider(replace(clip, further=()), known)
+
+
+class UnorderedLinker(Linker):
+    """Takes every frame that votes for a program as a match, in whatever order the program shows them.
+
+    The one match of a program covers the whole clip at speed 1, and lies where its most similar frame says.
+    A montage can then have no second program, since the first one leaves no second of the clip.
+    """
+
+    def _localize(
+        self,
+        clip: Descriptors,
+        look: Look,
+        hits: Hits,
+        program: int,
+        rival: NDArray[np.float32],  # noqa: ARG002, the frames of another program are not left out
+        level: NDArray[np.float32],  # noqa: ARG002, hits are above it
+        view: LiveView,  # noqa: ARG002, nothing is compared but the hits
+    ) -> list[Match]:
+        own = hits.select(hits.program == program)
+        if len(own) == 0:
+            return []
+        # Hits stand by frame, the best first.
+        frames, first = np.unique(own.frame, return_index=True)
+        similarity = own.similarity[first]
+        best = int(first[similarity.argmax()])
+        offset = float(own.asset_seconds[best] - look.t_seconds[own.frame[best]])
+        return [
+            Match(
+                asset=int(own.asset[best]),
+                clip_start_seconds=0.0,
+                clip_end_seconds=clip.duration_seconds,
+                line=Line(1.0, offset, float(similarity.sum())),
+                frames=frames,
+                similarities=similarity,
+                run=frames,
+                run_similarities=similarity,
+            )
+        ]
+
+
+class SimilarityAlone(Weights):
+    """Log-odds that grow with the mean similarity of the frames compared, and with nothing else."""
+
+    @classmethod
+    def with_bar(cls, link: float) -> SimilarityAlone:
+        """Those whose confidence reaches ``link`` at a similarity of :data:`SIMILARITY_BAR`.
+
+        The bar of the whole system then stays as it is: to move it, or this, orders no clips otherwise.
+        """
+        bar = float(np.clip(link, 1e-6, 1 - 1e-6))
+        bias = float(np.log(bar / (1 - bar))) - SIMILARITY_WEIGHT * SIMILARITY_BAR
+        return cls((SIMILARITY_WEIGHT, *[0.0] * (len(FEATURES) - 1)), bias)
+
+    def log_odds(self, evidence: Evidence) -> float:
+        """Without the comparison with the next best program."""
+        return self.match(evidence)
+
+
+def variations(
+    live: LiveIndex, settings: Settings, calibration: Calibration, level: float
+) -> dict[str, Linker]:
+    """The whole system and what is left of it without each of its parts.
+
+    Args:
+        live: The catalogue's frames.
+        settings: Of the whole.
+        calibration: Of the whole.
+        level: What chance gives every frame, in place of what the background says of each.
+
+    Returns:
+        By what is taken away:
+
+        * "nothing": for reference, on the same footing;
+        * "second look": every look but the first is left out;
+        * "background": chance gives every frame the same;
+        * "hub share": a frame's vote goes in full to every program that resembles it;
+        * "alignment": :class:`UnorderedLinker`;
+        * "decision": :class:`SimilarityAlone`, at the same bar.
+    """
+    # As a copy, which is not checked: no one else may ask for a margin below 0.
+    voting = settings.voting.model_copy(update={"hub_margin": UNREACHABLE_MARGIN})
+    unshared = settings.model_copy(update={"voting": voting})
+    even = replace(calibration, background=Background.empty(live.d, least=level))
+    link = calibration.link if settings.decision.link is None else settings.decision.link
+    similarity = replace(calibration, weights=SimilarityAlone.with_bar(link))
+    return {
+        NOTHING: Linker(live, settings, calibration),
+        "second look": FirstLookLinker(live, settings, calibration),
+        "background": Linker(live, settings, even),
+        "hub share": Linker(live, unshared, calibration),
+        "alignment": UnorderedLinker(live, settings, calibration),
+        "decision": Linker(live, settings, similarity),
+    }
+
+
+def median_level(catalog: Catalog, background: Background, clip_ids: Sequence[str]) -> float:
+    """The median of what the background says of the frames of some kept clips, by their first looks.
+
+    Args:
+        catalog: Keeps the clips.
+        background: Of the whole system.
+        clip_ids: Whose frames count.
+
+    Returns:
+        The background's least where there is no frame.
+    """
+    levels = [background.levels(clip.vectors) for clip in catalog.iter_clips(list(clip_ids))]
+    every = np.concatenate(levels) if levels else np.zeros(0, np.float32)
+    return float(np.median(every)) if every.size else background.least
+
+
+# --- The rows ---
+
+
+def ablation_rows(
+    catalog: Catalog,
+    settings: Settings,
+    clips: Sequence[ClipInfo],
+    truth: Sequence[TruthRow],
+    answers: Sequence[Mapping[str, Any]],
+    *,
+    top: int,
+) -> list[PublicObject]:
+    """The figures of a run without each part, from kept descriptors.
+
+    Args:
+        catalog: The run's store, with its clips.
+        settings: Of the run.
+        clips: Of the run.
+        truth: Of the run.
+        answers: Of the run: a clip that could not be read stays as it is.
+        top: Best guesses named for each clip.
+
+    Returns:
+        For each of :func:`variations` ``{"without": name, "groups": …}`` as
+        :func:`eval.figures.figures` gives them, that without nothing first.
+
+    Raises:
+        InputError: Clips that could be read are not kept.
+    """
+    read = [str(answer["clip_id"]) for answer in answers if answer.get("error") is None]
+    lacking = set(read) - {record.clip_id for record in catalog.clips()}
+    if lacking:
+        raise InputError(
+            f"{catalog.path} keeps no descriptors of {len(lacking)} clips ({min(lacking)} among them);"
+            " run the command that made it again"
+        )
+    model = ModelInfo(catalog.model.name, catalog.model.fingerprint, catalog.model.d)
+    calibration = calibration_of(Path(catalog.path), model)
+    rows: list[PublicObject] = []
+    with translated():
+        live = open_live(catalog, settings.index)
+        level = median_level(catalog, calibration.background, read)
+        for name, linker in variations(live, settings, calibration, level).items():
+            say(f"without {name}: linking {len(read)} clips again")
+            again = relinked(catalog, linker, model.fingerprint, answers, top=top)
+            rows.append({"without": name, **figures(clips, truth, again)})
+    return rows
+
+
+def row_of_run(other: Path, clips: Sequence[ClipInfo], model: str) -> PublicObject:
+    """The row "pair whitening": the figures of a run of the same clips with a plainer descriptor.
+
+    Such a run is made with ``--encoder lite0@FILE``, the file a plain projection. Where that has no
+    calibration of its own, it runs without a background too.
+
+    Args:
+        other: Folder of the finished run.
+        clips: Those of the run that it is compared with.
+        model: Fingerprint of that run's encoder.
+
+    Returns:
+        ``{"without": "pair whitening", "groups": …}``.
+
+    Raises:
+        InputError: The folder holds no finished run, or one of other clips or of the same encoder.
+    """
+    value = finished_figures(other)
+    if value["run"]["model"] == model:
+        raise InputError(f"{other} is a run with the same encoder; name one made with --encoder lite0@FILE")
+    if sorted(load_clips(other / CLIPS), key=_clip_id) != sorted(clips, key=_clip_id):
+        raise InputError(f"{other} is a run of other clips; give it the same --material")
+    return {"without": PAIR_WHITENING, "groups": value["groups"]}
+
+
+def finished_figures(out: Path) -> PublicObject:
+    """The figures of a run that came to its end.
+
+    Raises:
+        InputError: There are none.
+    """
+    value = read_json(out / FIGURES)
+    if value is None or "groups" not in value or "run" not in value:
+        raise InputError(f"{out} holds no finished run: it has no {FIGURES} of `matcher eval link`")
+    return value
+
+
+def _clip_id(clip: ClipInfo) -> str:
+    return clip.clip_id
+
+
+# --- Showing them ---
+
+
+def show_ablation(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the rows as one table: the figures of all clips without each part."""
+    everything = [(str(row["without"]), row["groups"]["all"]) for row in rows]
+    levels = [level for level in LEVELS if any(level in of["top1_by_level"] for _, of in everything)]
+    columns = (
+        "without", "top-1", *levels, "uAP", "recall at 1 %", "at 0.1 %", "unknown linked", "median IoU",
+    )  # fmt: skip
+    print_table("Without a part", columns, [_cells(name, of, levels) for name, of in everything])
+
+
+def _cells(name: str, of: Mapping[str, Any], levels: Sequence[str]) -> tuple[str, ...]:
+    recalls = of["recall_at_false_links"]
+    return (
+        name,
+        _share(of["top1"]),
+        *(_share(of["top1_by_level"].get(level)) for level in levels),
+        _number(of["micro_ap"]),
+        _share(recalls["0.01"]),
+        _share(recalls["0.001"]),
+        _share(of["unknown_linked"]),
+        _number(of["segments"]["median_iou"]),
+    )
+
+
+def _share(share: Mapping[str, Any] | None) -> str:
+    """In per cent; nothing where there is no such share."""
+    return "" if share is None or share["share"] is None else f"{share['share']:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
