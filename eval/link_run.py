@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.ablation import ablation_rows, finished_figures, row_of_run, show_ablation
 from eval.benchmark import BenchmarkPlan
-from eval.benchmark_material import clip_path, make_material, plan_of
+from eval.benchmark_material import Material, clip_path, make_material, plan_of
 from eval.distractor_run import with_distractors
 from eval.failure_pictures import FailurePictures
 from eval.figures import figures
@@ -26,6 +26,7 @@ from eval.ground_truth import TruthRow, read_truth, write_truth
 from eval.judging import ClipInfo
 from eval.making import read_json, write_json
 from eval.run_files import ANSWERS, CLIPS, FIGURES, TRUTH, load_answers, load_clips, save_answers, save_clips
+from matcher.calibration import FILE_NAME, Calibration
 from matcher.config import Settings
 from matcher.errors import InputError
 from matcher.inputs import ClipJob, Refused, read_clip_manifest, read_clip_rows, read_program_manifest
@@ -162,24 +163,58 @@ def run_link_benchmark(
     if n_distractors < 0:
         raise InputError(f"the number of distractors must be 0 or more, got {n_distractors}")
     notes = RunNotes(command, settings, encoder.info.fingerprint, encoder.engine, plan.seed)
-    _prepare(out, {**_stamp(notes), "plan": plan.to_json()})
+    prepare(out, notes, {"plan": plan.to_json()})
     made = make_material(plan, material or out / "material", workers=workers)
     clips = [clip.info for clip in made.clips]
+    answers, catalog = link_clips(made, out, encoder, settings)
+    value = figures(clips, made.truth, answers)
+    if n_distractors:
+        value["distractors"] = with_distractors(made, out, settings, encoder, n_distractors, answers, top=TOP)
+    paths = {clip.clip_id: clip_path(made.folder, clip.clip_id) for clip in clips}
+    return write_run(out, clips, made.truth, answers, value | {"run": notes.to_json()}, paths, catalog)
+
+
+def link_clips(
+    made: Material,
+    out: Path,
+    encoder: FrameEncoder,
+    settings: Settings,
+    *,
+    only: Collection[str] | None = None,
+    calibration: Calibration | None = None,
+) -> tuple[list[PublicObject], Catalog]:
+    """Answer a benchmark's clips from a store of its catalogue, ``out/store``, which keeps them.
+
+    Args:
+        made: The benchmark.
+        out: Folder of the store and of the answers; what is there is not made or asked again.
+        encoder: Of the store.
+        settings: Of the pipeline.
+        only: Ids of the clips to ask; None for all.
+        calibration: That the store is to have; None for the one that it has.
+
+    Returns:
+        The answers in the order of the clips, and the store.
+
+    Raises:
+        InputError: A file of the benchmark cannot be read.
+    """
+    clips = [clip.info for clip in made.clips if only is None or clip.info.clip_id in only]
     jobs, refused = read_clip_manifest(made.clips_manifest)
     if refused:
         raise InputError(f"{refused[0].message}; delete it, and run the same command again")
+    asked = {clip.clip_id for clip in clips}
     catalog = create_catalog(out / "store", encoder.info)
     with translated(), catalog.writing() as writer:
+        if calibration is not None:
+            calibration.save(Path(catalog.path) / FILE_NAME)
         _add_catalogue(writer, made.programs_manifest, encoder, settings)
         live = open_live(catalog, settings.index)
         live.save(writer)
         linker = open_linker(catalog, settings, live)
-        answers = _answered(out, clips, jobs, linker, encoder, settings, writer=writer)
-    value = figures(clips, made.truth, answers)
-    if n_distractors:
-        value["distractors"] = with_distractors(made, out, settings, encoder, n_distractors, answers, top=TOP)
-    paths = {name: clip_path(made.folder, name) for name in (clip.clip_id for clip in clips)}
-    return _written(out, clips, made.truth, answers, value | {"run": notes.to_json()}, paths, catalog)
+        wanted = [job for job in jobs if job.clip_id in asked]
+        answers = _answered(out, clips, wanted, linker, encoder, settings, writer=writer)
+    return answers, catalog
 
 
 def run_link_truth(
@@ -214,13 +249,13 @@ def run_link_truth(
     notes = RunNotes(command, settings, encoder.info.fingerprint, encoder.engine)
     catalog = open_catalog(store, encoder.info)
     infos = own_clips(rows, [_name(job) for job in jobs], {p.program_id for p in catalog.programs()})
-    _prepare(out, {**_stamp(notes), "store": str(store.resolve()), "clips": str(clips.resolve())})
+    prepare(out, notes, {"store": str(store.resolve()), "clips": str(clips.resolve())})
     with translated():
         linker = open_linker(catalog, settings)
         answers = _answered(out, infos, jobs, linker, encoder, settings, writer=None)
     paths = {job.clip_id: job.path for job in jobs if isinstance(job, ClipJob)}
     value = figures(infos, rows, answers) | {"run": notes.to_json()}
-    return _written(out, infos, rows, answers, value, paths, catalog)
+    return write_run(out, infos, rows, answers, value, paths, catalog)
 
 
 def ablate_run(out: Path, *, other: Path | None = None) -> PublicObject:
@@ -298,16 +333,18 @@ def own_clips(rows: Sequence[TruthRow], names: Sequence[str], programs: set[str]
 # --- The run's folder ---
 
 
-def _stamp(notes: RunNotes) -> PublicObject:
-    return {"settings_digest": notes.settings.digest(), "model": notes.model}
-
-
-def _prepare(out: Path, stamp: PublicObject) -> None:
+def prepare(out: Path, notes: RunNotes, source: PublicObject) -> None:
     """Make the run's folder ready; answers of another run in it would be mixed with this one's.
+
+    Args:
+        out: The folder.
+        notes: Of the run.
+        source: What is asked of what, as an object.
 
     Raises:
         InputError: It holds something else, or a run of other settings, model, plan or files.
     """
+    stamp = {"settings_digest": notes.settings.digest(), "model": notes.model, **source}
     try:
         out.mkdir(parents=True, exist_ok=True)
         there = read_json(out / _RUN)
@@ -324,7 +361,7 @@ def _prepare(out: Path, stamp: PublicObject) -> None:
         raise InputError(f"{out}: {error.strerror or error}; choose another --out") from error
 
 
-def _written(
+def write_run(
     out: Path,
     clips: Sequence[ClipInfo],
     truth: Sequence[TruthRow],

@@ -785,7 +785,8 @@ def _eval() -> None:
     "link",
     epilog="Examples:  matcher eval link --films films --out runs/full  |  matcher eval link --quick --out"
     " runs/try  |  matcher eval link --truth truth.csv --clips clips.csv --store S --out runs/own"
-    "  |  matcher eval link --out runs/full --ablation",
+    "  |  matcher eval link --out runs/full --ablation  |  matcher eval link --films films --by-film 2"
+    " --out runs/held-out",
 )
 def eval_link(
     out: Annotated[Path, typer.Option("--out", help="Folder of the run: figures, tables and report.")],
@@ -812,6 +813,14 @@ def eval_link(
         Path | None,
         typer.Option(help="Run of the same clips with a plain descriptor, to be listed under --ablation."),
     ] = None,
+    by_film: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Deal the films into so many parts, and ask each by a descriptor and a calibration that are"
+            " learned from the others here.",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make dramas and clips.")] = 2,
     truth: Annotated[
         Path | None, typer.Option(help="Your own truth (CSV), for your own --clips and --store.")
@@ -832,13 +841,17 @@ def eval_link(
     from eval.link_run import ablate_run, chosen_plan, run_link_benchmark, run_link_truth, show_figures
 
     settings = _settings(config, encoder=encoder, device=device, precision=precision)
-    made_here = films or material or quick or distractors
+    made_here = films or material or quick or distractors or by_film
     if (truth is None) != (clips is None):
         raise InputError("--truth and --clips belong together")
     if truth is not None and (made_here or any(word is not None for word in (seed, dramas, unknown))):
         raise InputError("--truth measures your own clips: nothing is made, so give no other words for that")
     if ablation and truth is not None:
         raise InputError("--ablation links kept clips again, and --truth keeps none; leave one of them out")
+    if by_film is not None and (ablation or distractors or encoder is not None):
+        raise InputError(
+            "--by-film learns a default encoder of its own: leave out --encoder, --ablation and --distractors"
+        )
     if ablation_run is not None and not ablation:
         raise InputError("--ablation-run belongs to --ablation")
     numbers, described_by = (seed, dramas, unknown), (encoder, device, precision, config)
@@ -853,10 +866,17 @@ def eval_link(
             material or out / "material", films=films, seed=seed, n_dramas=dramas, n_unknown=unknown,
             is_quick=quick,
         )  # fmt: skip
-        value = run_link_benchmark(
-            plan, out, settings, _load_encoder(settings), material=material, workers=workers,
-            n_distractors=distractors, command=words,
-        )  # fmt: skip
+        if by_film is not None:
+            from eval.held_out import run_by_film
+
+            value = run_by_film(
+                plan, out, settings, n_parts=by_film, material=material, workers=workers, command=words
+            )
+        else:
+            value = run_link_benchmark(
+                plan, out, settings, _load_encoder(settings), material=material, workers=workers,
+                n_distractors=distractors, command=words,
+            )  # fmt: skip
         value = ablate_run(out, other=ablation_run) if ablation else value
     show_figures(value, as_json=json, seconds=time.monotonic() - started)
     counts = value["groups"]["all"]["counts"]
