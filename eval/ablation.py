@@ -46,8 +46,8 @@ NOTHING = "nothing"
 PAIR_WHITENING = "pair whitening"
 #: No cosine is this much above another, so no program comes close enough to another to share a vote.
 UNREACHABLE_MARGIN = -3.0
-#: Where the decision is the similarity alone: log-odds for a similarity more by 1, about what a fit gives it.
-SIMILARITY_WEIGHT = 30.0
+#: Where the decision is the similarity alone: weight of that feature, about what a fit gives it then.
+SIMILARITY_WEIGHT = 4.5
 #: Likewise: the mean similarity at which a link is made.
 SIMILARITY_BAR = 0.9
 
@@ -112,12 +112,17 @@ class SimilarityAlone(Weights):
         The bar of the whole system then stays as it is: to move it, or this, orders no clips otherwise.
         """
         bar = float(np.clip(link, 1e-6, 1 - 1e-6))
-        bias = float(np.log(bar / (1 - bar))) - SIMILARITY_WEIGHT * SIMILARITY_BAR
+        bias = float(np.log(bar / (1 - bar))) - SIMILARITY_WEIGHT * _similarity_feature(SIMILARITY_BAR)
         return cls((SIMILARITY_WEIGHT, *[0.0] * (len(FEATURES) - 1)), bias)
 
     def log_odds(self, evidence: Evidence) -> float:
         """Without the comparison with the next best program."""
         return self.match(evidence)
+
+
+def _similarity_feature(similarity: float) -> float:
+    """As the logistic function takes it."""
+    return float(Evidence(similarity, 0.0, 0.0, 1.0, 0.0, 0.0).features()[FEATURES.index("similarity")])
 
 
 def variations(

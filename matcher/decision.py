@@ -20,6 +20,11 @@ from numpy.typing import NDArray
 from matcher.localize import Match
 from matcher.records import Decision
 
+#: Similarities count by the logarithm of what they lack of 1, for near 1 a little more says much more: a
+#: plain cut lacks half of what a cropped one does. What re-encoding alone takes makes no difference.
+ROOM = 0.05
+#: A match whose excess is so much explains its frames, whatever the rest of the clip shows.
+SURE_EXCESS = 0.4
 #: Consecutive frames whose similarity is below one minus this count as fully different.
 SAME_FRAME_DROP = 0.05
 #: Leads much larger than this say no more.
@@ -38,11 +43,14 @@ class Evidence:
             mean; mostly 0 to 1.
         lead: Mean difference to the best other program, or to chance where that is more: near 0 for twins.
         frames: How many *different* frames agree (a still picture is one frame, however long); at least 1.
-        coverage: Share of the look's frames that match, 0 to 1.
+        coverage: Share that matches, 0 to 1, of the look's frames that no other program explains: in a
+            montage each program has but its part.
         speed: Mean absolute logarithm, to base 2, of the matches' speeds, 0 to 1: chance likes any speed,
             uploaders mostly leave it.
         is_reversed: Played backwards.
         is_further: Found through a view of the second look: of many tries one may succeed by chance.
+        pieces: Number of matches that the frames are spread over, as if they were equally long: chance is
+            pieced together from many, a clip from one or a few. At least 1.
     """
 
     similarity: float
@@ -53,26 +61,28 @@ class Evidence:
     speed: float
     is_reversed: bool = False
     is_further: bool = False
+    pieces: float = 1.0
 
     def features(self) -> NDArray[np.float64]:
         """As the logistic function takes them: (len(FEATURES),)."""
         return np.array(
             [
-                self.similarity,
-                self.excess,
+                -np.log(1.0 + ROOM - min(self.similarity, 1.0)),
+                -np.log(1.0 + ROOM - min(self.excess, 1.0)),
                 np.tanh(self.lead / LEAD_SCALE),
                 np.log(self.frames),
                 self.coverage,
                 self.speed,
                 float(self.is_reversed),
                 float(self.is_further),
+                np.log(self.pieces),
             ]
         )
 
 
 #: What :meth:`Evidence.features` holds, in order.
 FEATURES = (
-    "similarity", "excess", "lead", "frames", "coverage", "speed", "is_reversed", "is_further",
+    "similarity", "excess", "lead", "frames", "coverage", "speed", "is_reversed", "is_further", "pieces",
 )  # fmt: skip
 
 
@@ -114,6 +124,7 @@ def weigh(
     level: NDArray[np.float32],
     *,
     is_further: bool = False,
+    explained: NDArray[np.bool_] | None = None,
 ) -> Evidence | None:
     """Measure the evidence of one candidate's matches.
 
@@ -123,6 +134,7 @@ def weigh(
         rival: (nq,) similarity of the best other program, see :func:`matcher.voting.best_rival`.
         level: (nq,) what chance gives, see :meth:`matcher.background.Background.levels`.
         is_further: The look is not the first.
+        explained: (nq,) frames that another program explains, see :func:`explained_frames`; None for none.
 
     Returns:
         None without matches.
@@ -134,18 +146,37 @@ def weigh(
     # its twin, sampled half a second off, always looks worse.
     run = np.concatenate([match.run for match in matches])
     on_run = np.concatenate([match.run_similarities for match in matches]).astype(np.float64)
-    sizes = [match.frames.size for match in matches]
+    elsewhere = np.zeros(len(look_vectors), bool) if explained is None else explained.copy()
+    elsewhere[run] = False
+    sizes = np.array([match.frames.size for match in matches], np.float64)
+    lengths = np.array([match.run.size for match in matches], np.float64)
     backwards = [match.is_reversed for match in matches]
     return Evidence(
         similarity=float(similarity.mean()),
-        excess=float(((on_run - level[run]) / np.maximum(1.0 - level[run], 0.01)).mean()),
+        excess=_mean_excess(on_run, level[run]),
         lead=float((on_run - rival[run]).mean()),
         frames=different_frames(look_vectors[np.sort(run)]),
-        coverage=run.size / len(look_vectors),
+        coverage=run.size / (len(look_vectors) - int(elsewhere.sum())),
         speed=float(np.average([abs(np.log2(abs(match.line.speed))) for match in matches], weights=sizes)),
         is_reversed=bool(np.average(backwards, weights=sizes) > 0.5),
         is_further=is_further,
+        pieces=float(lengths.sum() ** 2 / (lengths**2).sum()),
     )
+
+
+def _mean_excess(similarity: NDArray[np.float64], level: NDArray[np.float32]) -> float:
+    """How much of the way from what chance gives (n,) to identity similarities (n,) go, in the mean."""
+    return float(((similarity - level) / np.maximum(1.0 - level, 0.01)).mean())
+
+
+def explained_frames(matches: Sequence[Match], level: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(nq,) which frames a program's matches explain: all that match, if they do so clearly, else none."""
+    explained = np.zeros(level.size, dtype=bool)
+    if matches:
+        run = np.concatenate([match.run for match in matches])
+        on_run = np.concatenate([match.run_similarities for match in matches]).astype(np.float64)
+        explained[run] = _mean_excess(on_run, level[run]) >= SURE_EXCESS
+    return explained
 
 
 def different_frames(vectors: NDArray[np.float32]) -> float:

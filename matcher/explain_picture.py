@@ -67,10 +67,11 @@ _WORDS = {
     "excess": "way from chance to identical (0–1)",
     "lead": "lead over the next program",
     "frames": "different frames that agree",
-    "coverage": "share of the clip that matches",
+    "coverage": "share that matches, of what no other explains",
     "speed": "change of speed (octaves)",
     "is_reversed": "played backwards",
     "is_further": "found in the second look only",
+    "pieces": "stretches that it is pieced together from",
 }
 
 

@@ -26,6 +26,8 @@ CLEAR_LEAD, NO_LEAD = 0.05, 0.02
 MANY_FRAMES, FEW_FRAMES = 6.0, 4.0
 #: Share of the clip that is said to be most of it, and a small part.
 MOST, SMALL_PART = 0.8, 0.4
+#: A match of so many stretches, as if of one length, may be chance's.
+MANY_PIECES = 2.5
 #: A speed this much (in octaves) from the plain one is said.
 OTHER_SPEED = 0.05
 #: From this ambiguity on, another place fits about as well.
@@ -154,7 +156,7 @@ def _coverage(evidence: Evidence) -> _Said:
     share = f"{100 * evidence.coverage:.0f} %"
     return (
         grade,
-        f"{share} of the clip's frames match" if grade else f"only {share} of the clip's frames match",
+        f"{'' if grade else 'only '}{share} of the frames that no other program explains match",
     )
 
 
@@ -167,6 +169,8 @@ def _oddities(explanation: Explanation, evidence: Evidence) -> list[_Said]:
     if evidence.speed >= OTHER_SPEED:
         longest = max(explanation.matches, key=lambda match: match.run.size)
         said.append((False, f"it fits only at {abs(longest.line.speed):.2f} times the speed"))
+    if evidence.pieces >= MANY_PIECES:
+        said.append((False, f"it is pieced together from {len(explanation.matches)} stretches"))
     if any(match.ambiguity >= UNSURE_PLACE for match in explanation.matches):
         said.append((False, "the place is unsure: another one of the program fits about as well"))
     return said

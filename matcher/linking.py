@@ -15,7 +15,7 @@ from index.live import LiveIndex
 from index.view import LiveView
 from matcher.calibration import Calibration
 from matcher.config import Settings
-from matcher.decision import Evidence, decide, weigh
+from matcher.decision import Evidence, decide, explained_frames, weigh
 from matcher.localize import RIVAL_MARGIN, Match, localize
 from matcher.records import Answer, Descriptors, Elsewhere, Failure, Guess, Link, Look, Segment
 from matcher.voting import Hits, ballot, best_rival, collect_hits, vote
@@ -216,15 +216,23 @@ class Linker:
         )  # fmt: skip
         votes = ballot(hits, level)
         wanted = self._voting.further_candidates if is_further else self._voting.candidates
-        assessed = []
         ranked = vote(votes, hub_margin=self._voting.hub_margin, candidates=wanted)
+        rivals, aligned = [], []
         for candidate in ranked:
-            if candidate.votes < LEAST_VOTES * ranked[0].votes:
-                assessed.append(Assessed(candidate.program, look, (), None, -np.inf, candidate.votes))
-                continue
-            rival = best_rival(votes, candidate.program)
-            matches = tuple(self._localize(clip, look, hits, candidate.program, rival, level, view))
-            evidence = weigh(matches, look.vectors, rival, level, is_further=is_further)
+            rivals.append(best_rival(votes, candidate.program))
+            is_weak = candidate.votes < LEAST_VOTES * ranked[0].votes
+            aligned.append(
+                ()
+                if is_weak
+                else tuple(self._localize(clip, look, hits, candidate.program, rivals[-1], level, view))
+            )
+        explained = [explained_frames(matches, level) for matches in aligned]
+        times = np.sum(explained, axis=0, dtype=np.int64) if explained else np.zeros(len(look), np.int64)
+        assessed = []
+        for candidate, rival, matches, own in zip(ranked, rivals, aligned, explained, strict=True):
+            evidence = weigh(
+                matches, look.vectors, rival, level, is_further=is_further, explained=times - own > 0
+            )
             log_odds = self._calibration.weights.log_odds(evidence) if evidence else -np.inf
             assessed.append(Assessed(candidate.program, look, matches, evidence, log_odds, candidate.votes))
         if not is_further:

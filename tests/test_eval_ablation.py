@@ -47,7 +47,10 @@ from matcher.store import open_catalog
 NAMES = ["nothing", "second look", "background", "hub share", "alignment", "decision"]
 MODEL = ModelInfo("fp-1", "synthetic", D)
 CALIBRATION = Calibration(
-    Weights((4.0, 12.0, 2.0, 1.0, 1.5, -1.0, -1.5, -1.0), -11.5), 0.95, 0.3, Background.empty(D, least=0.6)
+    Weights((1.0, 4.5, 2.0, 1.0, 2.5, -2.0, -1.5, -1.0, -1.5), -6.8),
+    0.95,
+    0.3,
+    Background.empty(D, least=0.6),
 )
 PACE = 0.4
 LENGTH = 60.0
@@ -194,7 +197,8 @@ def test_without_the_decision_the_similarity_alone_decides(live: LiveIndex, bar:
     assert answer.decision == "linked"
     for guess in answer.candidates:
         if guess.score:
-            expected = np.log(link / (1 - link)) + SIMILARITY_WEIGHT * (guess.score - SIMILARITY_BAR)
+            nearer = np.log((1.05 - SIMILARITY_BAR) / (1.05 - guess.score))
+            expected = np.log(link / (1 - link)) + SIMILARITY_WEIGHT * nearer
             assert guess.log_odds == pytest.approx(expected)
     assert ask(found["nothing"], clip_of("p1", 20.3)).candidates[0].confidence <= 0.5
 
@@ -205,8 +209,9 @@ def test_the_similarity_alone_reaches_the_bar_at_its_place() -> None:
     assert weights.confidence(at) == pytest.approx(0.9787)
     assert weights.confidence(replace(at, similarity=0.91)) > 0.9787
     assert weights.confidence(replace(at, similarity=0.89)) < 0.9787
-    # One step of 0.1 is worth three units of log-odds.
-    assert weights.log_odds(replace(at, similarity=1.0)) - weights.log_odds(at) == pytest.approx(3.0)
+    # From 0.9 to 1 a third of what is lacking is left, counted from 1.05.
+    gain = weights.log_odds(replace(at, similarity=1.0)) - weights.log_odds(at)
+    assert gain == pytest.approx(4.5 * np.log(3.0))
     assert np.isfinite(SimilarityAlone.with_bar(1.0).log_odds(at))
 
 

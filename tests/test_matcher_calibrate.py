@@ -79,6 +79,7 @@ def evidence_of(rng: np.random.Generator, *, strong: bool) -> Evidence:
         speed=float(rng.uniform(0, 1)),
         is_reversed=bool(rng.random() < 0.1),
         is_further=bool(rng.random() < 0.3),
+        pieces=float(rng.uniform(1, 4)),
     )
 
 
@@ -89,7 +90,7 @@ def drawn(n: int, weights: Weights, seed: int = 0) -> list[Case]:
     return [Case(one, bool(rng.random() < weights.confidence(one))) for one in found]
 
 
-TRUTH = Weights((3.0, 8.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0), -7.0)
+TRUTH = Weights((1.0, 3.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0), -4.0)
 
 
 def penalized(weights: Weights, sample: Sample) -> float:
@@ -111,7 +112,7 @@ def test_the_fit_finds_the_confidences_that_the_cases_were_drawn_by() -> None:
     found = fit(sample)
     wanted, got = (1 / (1 + np.exp(-log_odds(w, sample))) for w in (TRUTH, found))
     assert np.abs(wanted - got).mean() < 0.02
-    assert found.weights[1] == pytest.approx(8.0, rel=0.3)
+    assert found.weights[1] == pytest.approx(3.0, rel=0.3)
 
 
 def test_no_step_away_from_the_fit_is_better() -> None:
@@ -129,10 +130,10 @@ def test_no_step_away_from_the_fit_is_better() -> None:
 
 
 def test_a_weight_of_the_wrong_sign_is_left_out_and_the_others_stay() -> None:
-    backwards = Weights((3.0, 8.0, 1.0, 1.0, 1.0, 2.0, -1.0, -1.0), -8.0)
+    backwards = Weights((1.0, 3.0, 1.0, 1.0, 1.0, 2.0, -1.0, -1.0, -1.0), -5.0)
     found = dict(zip(FEATURES, fit(Sample.of(drawn(3000, backwards))).weights, strict=True))
     assert found["speed"] == 0.0
-    assert found["excess"] > 4
+    assert found["excess"] > 2
     assert all(found[name] >= 0 for name in FEATURES[:5])
     assert all(found[name] <= 0 for name in FEATURES[5:])
 

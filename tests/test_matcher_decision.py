@@ -21,6 +21,7 @@ from matcher.decision import (
     Weights,
     decide,
     different_frames,
+    explained_frames,
     weigh,
 )
 from matcher.localize import Line, Match
@@ -28,7 +29,7 @@ from matcher.localize import Line, Match
 N = len(FEATURES)
 PLAIN = Evidence(similarity=0.9, excess=0.6, lead=0.02, frames=6.0, coverage=0.75, speed=0.25)
 #: Of the form that a fit gives: everything that speaks for a match counts for it.
-WEIGHTS = Weights((4.0, 12.0, 2.0, 1.0, 1.5, -1.0, -1.5, -1.0), -11.5)
+WEIGHTS = Weights((1.0, 4.5, 2.0, 1.0, 2.5, -2.0, -1.5, -1.0, -1.5), -6.8)
 
 
 def unit(x: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -50,6 +51,7 @@ evidence = st.builds(
     speed=st.floats(0, 1),
     is_reversed=st.booleans(),
     is_further=st.booleans(),
+    pieces=st.floats(1, 20),
 )
 
 
@@ -100,6 +102,8 @@ def test_evidence_is_that_of_the_loops(seed: int, nq: int, pieces: int, is_furth
     assert got.speed == pytest.approx(sum(speeds) / len(speeds))
     assert got.is_reversed == (sum(backwards) > len(backwards) / 2)
     assert got.is_further == is_further
+    lengths = [len(match.run) for match in matches]
+    assert got.pieces == pytest.approx(sum(lengths) ** 2 / sum(n * n for n in lengths))
     assert np.isfinite(got.features()).all()
     reversed_order = weigh(matches[::-1], vectors, rival, level, is_further=is_further)
     assert reversed_order is not None
@@ -120,6 +124,49 @@ def test_all_but_the_similarity_counts_over_the_whole_run() -> None:
     assert got.excess == pytest.approx(0.98)
     assert (got.frames, got.coverage) == (4.0, 1.0)
     assert got.similarity == pytest.approx(0.99)
+
+
+def test_frames_that_another_program_explains_are_no_gap_in_this_one() -> None:
+    """Of a montage's six frames two are this program's and three another's; its own are never taken away."""
+    match = a_match([0, 1], np.full(2, 0.9, np.float32))
+    explained = np.array([0, 1, 1, 1, 1, 0], bool)
+    vectors = np.eye(6, dtype=np.float32)
+    alone = weigh([match], vectors, zeros(6), zeros(6))
+    beside = weigh([match], vectors, zeros(6), zeros(6), explained=explained)
+    assert alone is not None
+    assert beside is not None
+    assert alone.coverage == pytest.approx(2 / 6)
+    assert beside == replace(alone, coverage=2 / 3)
+
+
+def test_only_a_clear_match_explains_its_frames() -> None:
+    """Halfway from chance to identity is clear, a third of the way is not."""
+    level = np.full(5, 0.4, np.float32)
+    clear = [a_match([1, 2], np.full(2, 0.7, np.float32)), a_match([4], np.full(1, 0.7, np.float32))]
+    assert explained_frames(clear, level).tolist() == [False, True, True, False, True]
+    poor = [a_match([1, 2], np.full(2, 0.6, np.float32))]
+    assert not explained_frames(poor, level).any()
+    assert explained_frames([], level).tolist() == [False] * 5
+
+
+def test_pieces_count_by_their_lengths() -> None:
+    """Two halves are two pieces; a splinter beside a long run is hardly one."""
+    vectors = np.eye(12, dtype=np.float32)
+
+    def pieces(*lengths: int) -> float:
+        starts = np.cumsum([0, *lengths])
+        matches = [
+            a_match(list(range(start, start + n)), np.full(n, 0.9, np.float32))
+            for start, n in zip(starts.tolist(), lengths, strict=False)
+        ]
+        got = weigh(matches, vectors, zeros(12), zeros(12))
+        assert got is not None
+        return got.pieces
+
+    assert pieces(12) == pytest.approx(1.0)
+    assert pieces(6, 6) == pytest.approx(2.0)
+    assert pieces(4, 4, 4) == pytest.approx(3.0)
+    assert pieces(11, 1) == pytest.approx(144 / 122)
 
 
 def test_without_matches_there_is_no_evidence() -> None:
@@ -220,11 +267,17 @@ def match_by_loops(weights: Weights, a: Evidence) -> float:
 
 
 def test_the_features_are_named_and_keep_the_order_of_the_evidence() -> None:
-    want = [0.9, 0.6, math.tanh(0.02 / LEAD_SCALE), math.log(6.0), 0.75, 0.25, 0.0, 0.0]
+    want = [
+        -math.log(0.15), -math.log(0.45), math.tanh(0.02 / LEAD_SCALE), math.log(6.0), 0.75, 0.25,
+        0.0, 0.0, 0.0,
+    ]  # fmt: skip
     assert PLAIN.features().tolist() == pytest.approx(want)
     assert tuple(field.name for field in fields(Evidence)) == FEATURES
-    flagged = replace(PLAIN, is_reversed=True, is_further=True)
-    assert flagged.features().tolist() == pytest.approx([*want[:-2], 1.0, 1.0])
+    flagged = replace(PLAIN, is_reversed=True, is_further=True, pieces=3.0)
+    assert flagged.features().tolist() == pytest.approx([*want[:-3], 1.0, 1.0, math.log(3.0)])
+    # Rounding takes a cosine above 1, and it is identity all the same.
+    beyond = replace(PLAIN, similarity=1.0000002, excess=1.001)
+    assert beyond.features()[:2].tolist() == pytest.approx([-math.log(0.05)] * 2)
 
 
 def test_half_and_double_speed_are_equally_far_from_the_true_one() -> None:
@@ -273,7 +326,7 @@ def test_log_odds_are_those_of_the_confidence_and_finite(a: Evidence, weights: W
 def test_log_odds_tell_apart_what_the_confidence_squeezes_together() -> None:
     """Clips are ranked by them: far above all doubt, and far below all hope."""
     good = [replace(PLAIN, excess=0.9, lead=0.3, frames=n) for n in (1e8, 1e9, 1e10)]
-    strong = Weights((0.0, 0.0, 0.0, 10.0, 0.0, 0.0, 0.0, 0.0), 0.0)
+    strong = Weights((0.0, 0.0, 0.0, 10.0, *[0.0] * (N - 4)), 0.0)
     assert [strong.confidence(a) for a in good] == [1.0] * 3
     odds = [strong.log_odds(a) for a in good]
     assert odds == sorted(odds)

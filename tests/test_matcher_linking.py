@@ -30,7 +30,10 @@ SETTINGS = Settings()
 LINK, REVIEW = 0.95, 0.3
 #: Of the form that a fit gives; what chance gives is that of no program in particular.
 CALIBRATION = Calibration(
-    Weights((4.0, 12.0, 2.0, 1.0, 1.5, -1.0, -1.5, -1.0), -11.5), LINK, REVIEW, Background.empty(D, least=0.6)
+    Weights((1.0, 4.5, 2.0, 1.0, 2.5, -2.0, -1.5, -1.0, -1.5), -6.8),
+    LINK,
+    REVIEW,
+    Background.empty(D, least=0.6),
 )
 INSET = "inset 0.04,0.04,0.50,0.51"
 PACE = 0.4
@@ -461,7 +464,7 @@ def test_so_many_candidates_as_asked_for_best_first(live: LiveIndex, top: int) -
 def test_the_thresholds_decide(live: LiveIndex, link: float, review: float, decision: str) -> None:
     settings = Settings(decision=DecisionSettings(link=link, review=review))
     # Never certain, never out of the question.
-    answer = ask(Linker(live, settings, flat(5.0, -4.0)), clip_of(cut("p1", 30.0)))
+    answer = ask(Linker(live, settings, flat(1.0, -1.9)), clip_of(cut("p1", 30.0)))
     assert answer.decision == decision
     assert [k.program_id for k in answer.links] == ["p1"]
     assert answer.to_json()["program_id"] == ("p1" if decision == "linked" else None)
@@ -479,7 +482,7 @@ def test_the_thresholds_decide(live: LiveIndex, link: float, review: float, deci
 def test_thresholds_that_are_not_set_are_the_calibrations(
     live: LiveIndex, wanted: DecisionSettings, decision: str
 ) -> None:
-    calibration = flat(5.0, -4.0)
+    calibration = flat(1.0, -1.9)
     clip = clip_of(cut("p1", 30.0))
     answer = ask(Linker(live, Settings(decision=wanted), calibration), clip)
     assert 0.65 < answer.confidence < 0.75
