@@ -70,7 +70,9 @@ def with_distractors(
                 live = open_live(catalog, settings.index)
                 live.save(writer)
                 linker = open_linker(catalog, settings, live)
-                again = relinked(catalog, linker, encoder.info.fingerprint, answers, top=top)
+                again = (
+                    relinked(catalog, linker, encoder.info.fingerprint, answers, top=top) if size else answers
+                )
                 rows.append({"n": size, "frames": live.ntotal, **figures(clips, made.truth, again)})
                 say(f"distractors: {size}, {time.monotonic() - started:.1f} s")
     finally:

@@ -23,7 +23,7 @@ from matcher.calibrate_clips import make_clips, plan_cuts
 from matcher.calibrate_figures import COLUMNS, Figures, measure
 from matcher.calibrate_fit import (
     FOLDS,
-    Sample,
+    best_cases,
     fit,
     fit_by_folds,
     link_threshold,
@@ -235,7 +235,7 @@ def _fit(trials: Sequence[Trial], looking: Calibration, plan: Plan) -> tuple[Cal
     """Weights of all answers, thresholds of those measured out of fold, and what these do."""
     try:
         best = score(trials, fit_by_folds(trials, seed=plan.seed))
-        weights = fit(Sample.of([case for trial in trials for case in trial.cases]))
+        weights = fit(best_cases(trials))
     except ValueError as error:
         raise InputError(f"{error}; give more --clips, or add programs") from error
     unknown = best.log_odds[~best.is_known]

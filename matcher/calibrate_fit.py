@@ -67,6 +67,15 @@ class Sample:
         )
 
 
+def best_cases(trials: Sequence[Trial]) -> Sample:
+    """The best case of every answer that has one.
+
+    It is what gets linked or not. The ones behind it are no such questions: most are wrong beyond doubt, and
+    a clip that shows two programs makes right ones of some whose evidence is chance's.
+    """
+    return Sample.of([trial.cases[0] for trial in trials if trial.cases])
+
+
 def fit(sample: Sample, *, ridge: float = RIDGE) -> Weights:
     """Maximum likelihood of right and wrong with a ridge, on standardized features.
 
@@ -180,8 +189,7 @@ def fit_by_folds(trials: Sequence[Trial], *, seed: int) -> list[Weights]:
     order = np.random.default_rng([seed, 3]).permutation(len(groups))
     fold = {groups[int(place)]: rank % FOLDS for rank, place in enumerate(order)}
     fits = [
-        fit(Sample.of([case for trial in trials if fold[trial.group] != held for case in trial.cases]))
-        for held in range(FOLDS)
+        fit(best_cases([trial for trial in trials if fold[trial.group] != held])) for held in range(FOLDS)
     ]
     return [fits[fold[trial.group]] for trial in trials]
 
