@@ -153,11 +153,8 @@ def _frames(evidence: Evidence) -> _Said:
 
 def _coverage(evidence: Evidence) -> _Said:
     grade = _grade(evidence.coverage, MOST, SMALL_PART)
-    share = f"{100 * evidence.coverage:.0f} %"
-    return (
-        grade,
-        f"{'' if grade else 'only '}{share} of the frames that no other program explains match",
-    )
+    share = f"{100 * evidence.coverage:.0f} % of the frames that no other program explains"
+    return grade, f"{share} match" if grade else f"only {share} match"
 
 
 def _oddities(explanation: Explanation, evidence: Evidence) -> list[_Said]:

@@ -40,6 +40,7 @@ from matcher.calibrate_fit import (
     RIDGE,
     Sample,
     Scored,
+    best_cases,
     fit,
     fit_by_folds,
     isotonic,
@@ -113,6 +114,19 @@ def test_the_fit_finds_the_confidences_that_the_cases_were_drawn_by() -> None:
     wanted, got = (1 / (1 + np.exp(-log_odds(w, sample))) for w in (TRUTH, found))
     assert np.abs(wanted - got).mean() < 0.02
     assert found.weights[1] == pytest.approx(3.0, rel=0.3)
+
+
+def test_only_the_best_case_of_an_answer_is_fitted_to() -> None:
+    cases = drawn(6, TRUTH)
+    trials = [
+        Trial("a", "known", (cases[0], cases[1])),
+        Trial("b", "unknown", ()),
+        Trial("c", "unknown", (cases[2],)),
+    ]
+    found, wanted = best_cases(trials), Sample.of([cases[0], cases[2]])
+    np.testing.assert_array_equal(found.features, wanted.features)
+    np.testing.assert_array_equal(found.is_right, wanted.is_right)
+    np.testing.assert_array_equal(found.duel, wanted.duel)
 
 
 def test_no_step_away_from_the_fit_is_better() -> None:

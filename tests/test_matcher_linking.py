@@ -156,6 +156,21 @@ def test_a_clip_with_an_intro_of_its_own_is_linked_where_it_begins(linker: Linke
     assert segment.asset_start_seconds == pytest.approx(41.6, abs=0.7)
 
 
+def test_what_one_program_of_a_montage_explains_is_no_gap_in_the_other(linker: Linker) -> None:
+    """Each has all of what the other leaves; a stranger's stretch beside a program is a gap in it."""
+
+    def coverage(vectors: NDArray[np.float32]) -> dict[str, float]:
+        (assessed,) = linker.consider(clip_of(vectors)).by_look
+        names = linker._live.programs
+        return {names[one.program]: one.evidence.coverage for one in assessed if one.evidence}
+
+    both = coverage(np.concatenate([cut("p0", 20.0), cut("p4", 60.0, asset=1)]))
+    assert both == pytest.approx({"p0": 1.0, "p4": 1.0}, abs=0.05)
+    own = cut("p0", 20.0)
+    strange = stranger(seconds=len(own) / 2)
+    assert coverage(np.concatenate([own, strange]))["p0"] == pytest.approx(0.5, abs=0.05)
+
+
 def test_a_montage_of_two_programs_gives_two_links(linker: Linker) -> None:
     answer = ask(linker, clip_of(np.concatenate([cut("p0", 20.2), cut("p4", 60.7, asset=1)])))
     assert answer.decision == "linked"
