@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from statistics import median
+from typing import Any
 
 from eval.aligners import ALIGNERS, Aligned, Aligner
 from eval.trajectories import Case, simulated_cases
@@ -114,6 +116,24 @@ def by_name(cases: Sequence[Case]) -> dict[str, list[Case]]:
     for case in cases:
         groups.setdefault(case.name, []).append(case)
     return groups
+
+
+def table_rows(cases: Sequence[Case], aligners: Mapping[str, Aligner] = ALIGNERS) -> list[dict[str, Any]]:
+    """The rows of all cases together, then of each kind, as a run's report shows them."""
+    return [
+        {
+            "clips": name,
+            "aligner": row.aligner,
+            "median IoU": row.iou,
+            # JSON knows no infinity.
+            "start error, s": row.start_error_seconds if isfinite(row.start_error_seconds) else None,
+            "recall": row.recall,
+            "made up a clip": row.false_segments,
+            "ms a clip": row.milliseconds,
+        }
+        for name, own in {"all": list(cases), **by_name(cases)}.items()
+        for row in compare(own, aligners)
+    ]
 
 
 def table(cases: Sequence[Case], aligners: Mapping[str, Aligner] = ALIGNERS) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.ablation import ablation_rows, finished_figures, row_of_run, show_ablation
+from eval.alignment import SEEDS, table_rows
 from eval.benchmark import BenchmarkPlan
 from eval.benchmark_material import Material, clip_path, make_material, plan_of
 from eval.distractor_run import with_distractors
@@ -26,6 +27,7 @@ from eval.ground_truth import TruthRow, read_truth, write_truth
 from eval.judging import ClipInfo
 from eval.making import read_json, write_json
 from eval.run_files import ANSWERS, CLIPS, FIGURES, TRUTH, load_answers, load_clips, save_answers, save_clips
+from eval.trajectories import simulated_cases
 from matcher.calibration import FILE_NAME, Calibration
 from matcher.config import Settings
 from matcher.errors import InputError
@@ -266,7 +268,8 @@ def ablate_run(out: Path, *, other: Path | None = None) -> PublicObject:
         other: Folder of a run of the same clips with a plainer descriptor, to be listed with them.
 
     Returns:
-        The run's figures with ``ablation``: see :func:`eval.ablation.ablation_rows`.
+        The run's figures with ``ablation``: see :func:`eval.ablation.ablation_rows`; and ``alignment``: the
+        aligners that could stand in its place, on simulated clips (:mod:`eval.alignment`).
 
     Raises:
         InputError: The folder holds no finished run or keeps no descriptors, or the other run does not fit.
@@ -281,7 +284,7 @@ def ablate_run(out: Path, *, other: Path | None = None) -> PublicObject:
     started = time.monotonic()
     rows = ablation_rows(catalog, settings, clips, truth, answers, top=TOP)
     say(f"ablation: {len(rows)} times {len(clips)} clips, {time.monotonic() - started:.1f} s")
-    value = {**value, "ablation": rows + more}
+    value = {**value, "ablation": rows + more, "alignment": table_rows(simulated_cases(SEEDS))}
     write_json(out / FIGURES, value)
     kept = {record.clip_id: Path(record.path) for record in catalog.clips()}
     _report(out, truth, answers, kept, catalog)

@@ -246,6 +246,12 @@ def test_the_median_level_by_hand(tmp_path: Path) -> None:
 # --- A finished run ---
 
 
+@pytest.fixture(autouse=True)
+def few_simulated_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The aligners' table is measured elsewhere."""
+    monkeypatch.setattr(link_run, "SEEDS", range(1))
+
+
 @dataclass(frozen=True)
 class Finished:
     material: Material
@@ -311,7 +317,9 @@ def test_a_finished_run_gets_its_rows_and_keeps_its_figures(finished: Finished, 
     before = {p.name: p.read_bytes() for p in copy.iterdir() if p.suffix in (".parquet", ".csv")}
     value = ablate_run(copy)
     assert [row["without"] for row in value["ablation"]] == NAMES
-    assert {name: part for name, part in value.items() if name != "ablation"} == finished.value
+    added = ("ablation", "alignment")
+    assert {name: part for name, part in value.items() if name not in added} == finished.value
+    assert {row["aligner"] for row in value["alignment"]} == {"hough", "network", "dynamic"}
     assert json.loads((copy / "figures.json").read_text()) == value
     assert (copy / "report.html").read_text() == "!"
     assert {p.name: p.read_bytes() for p in copy.iterdir() if p.name in before} == before

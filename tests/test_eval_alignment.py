@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,7 +22,7 @@ from eval.aligners import (
     heaviest_path,
     hough,
 )
-from eval.alignment import Row, by_name, compare, interval_iou, overlap, table
+from eval.alignment import Row, by_name, compare, interval_iou, overlap, table, table_rows
 from eval.trajectories import CLIP_STEP_SECONDS, Case, Film, Piece, make_case, simulated_cases
 
 FLOOR = 0.35
@@ -98,6 +99,19 @@ def test_nothing_found_is_told_as_such() -> None:
 def test_no_cases_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         compare([])
+
+
+def test_a_report_gets_the_rows_of_the_table_as_json_can_hold_them() -> None:
+    """An aligner that finds nothing has no start error."""
+    cases = [case for case in simulated_cases([0]) if case.name == "reversed"]
+    rows = table_rows(cases, {"network": ALIGNERS["network"], "hough": ALIGNERS["hough"]})
+    assert [(row["clips"], row["aligner"]) for row in rows] == [
+        ("all", "network"), ("all", "hough"), ("reversed", "network"), ("reversed", "hough")
+    ]  # fmt: skip
+    assert rows[0]["start error, s"] is None
+    assert rows[1]["start error, s"] < 1
+    assert rows[1] | {"ms a clip": 0} == rows[3] | {"clips": "all", "ms a clip": 0}
+    json.dumps(rows, allow_nan=False)
 
 
 def test_the_table_has_a_line_for_every_kind_and_aligner() -> None:
