@@ -268,7 +268,8 @@ def test_distractors_grow_the_index_and_change_nothing_where_there_are_none(
     assert [row["n"] for row in rows] == [0, 1, 10, 100]
     assert [row["frames"] - rows[0]["frames"] for row in rows] == [0, 1, 10, 100]
     assert {"groups": _timeless(rows[0])} == {"groups": _timeless(finished.value)}
-    assert len(asked) == 4 * len(finished.material.clips)
+    # Without any, the answers stand as they are.
+    assert len(asked) == 3 * len(finished.material.clips)
     assert not (copy / "store-with-distractors").exists()
     programs = {record.program_id for record in open_catalog(copy / "store").programs()}
     assert not any(name.startswith("distractor") for name in programs)
