@@ -23,11 +23,11 @@ from eval.edit_menu import KINDS, draw_edits, draw_parts
 from eval.edits import ClipPart, Edit
 from eval.video_reader import read_shape
 from matcher.errors import InputError
+from matcher.inputs import film_files
 
 Group = Literal["films", "dramas"]
 Level = Literal["none", "light", "heavy", "stacked", "montage"]
 
-FILM_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".webm", ".m4v"})
 #: Of the clips of each group; what is left has one edit.
 NONE_SHARE, STACKED_SHARE, MONTAGE_SHARE = 0.08, 0.22, 0.10
 #: Programs in a montage, and the seconds that each is shown in the mean, at least.
@@ -223,7 +223,7 @@ def _films(plan: BenchmarkPlan) -> list[Source]:
     if plan.films is None:
         return []
     try:
-        paths = sorted(path for path in plan.films.iterdir() if path.suffix.lower() in FILM_SUFFIXES)
+        paths = film_files(plan.films)
     except OSError as error:
         raise InputError(f"cannot read the folder of films {plan.films}: {error.strerror}") from error
     if not paths:

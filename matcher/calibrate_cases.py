@@ -22,15 +22,15 @@ from index.live import LiveIndex
 from index.view import LiveView
 from matcher.background import Background
 from matcher.calibrate_clips import MadeClip, Stretch
-from matcher.calibrate_kept import SelfMade, rounded
+from matcher.calibrate_kept import SelfMade
 from matcher.calibration import Calibration
 from matcher.config import Settings
 from matcher.decision import Evidence, Weights
 from matcher.decode import Sampling
 from matcher.describe import describe_clip
 from matcher.encoders.base import FrameEncoder
-from matcher.linking import Assessed, Considered, Linker
-from matcher.records import Descriptors, Look
+from matcher.linking import Assessed, Considered, Linker, key_of
+from matcher.records import Descriptors, Look, rounded
 from matcher.second_look import FULL_LOOKS, SecondLook, look_through, views_of
 
 #: Of each answer so many candidates are cases.
@@ -138,26 +138,22 @@ class RememberingLinker(Linker):
         del known
         view = self._live.view
         first, *further = clip.looks
-        done = [look for look in further if _key(look) in self._findings]
+        done = [look for look in further if key_of(look) in self._findings]
         before = None
-        if _key(first) in self._findings:
-            found = tuple(self._findings[_key(look)] for look in (first, *done))
+        if key_of(first) in self._findings:
+            found = tuple(self._findings[key_of(look)] for look in (first, *done))
             before = Considered(replace(clip, further=tuple(done)), view, found)
         considered = super().consider(clip, before)
         for look, assessed in zip(clip.looks, considered.by_look, strict=True):
-            self._findings[_key(look)] = [replace(candidate, matches=()) for candidate in assessed]
+            self._findings[key_of(look)] = [replace(candidate, matches=()) for candidate in assessed]
         return replace(considered, by_look=tuple(self._weighed(look) for look in clip.looks))
 
     def _weighed(self, look: Look) -> list[Assessed]:
         weights = self._calibration.weights
         return [
             replace(found, log_odds=weights.log_odds(found.evidence)) if found.evidence else found
-            for found in self._findings[_key(look)]
+            for found in self._findings[key_of(look)]
         ]
-
-
-def _key(look: Look) -> tuple[str, int]:
-    return look.view, len(look)
 
 
 @dataclass(frozen=True)

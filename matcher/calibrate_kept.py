@@ -53,11 +53,6 @@ class SelfMade:
         return next(look for look in (*self.full, *self.clip.further) if look.view == name)
 
 
-def rounded(look: Look) -> Look:
-    """As a store rounds, so that a kept clip is answered as a fresh one."""
-    return Look(look.view, look.t_seconds, look.vectors.astype(np.float16).astype(np.float32))
-
-
 def save_clips(path: Path, clips: Sequence[SelfMade], *, model: str) -> None:
     """Write clips to one ``.npz`` file, with the fingerprint of their encoder."""
     looks = [look for clip in clips for look in (*clip.clip.looks, *clip.full)]

@@ -19,7 +19,17 @@ from matcher.errors import InputError
 PROGRAM_COLUMNS = ("program_id", "path", "asset_id", "title", "alias", "category")
 CLIP_COLUMNS = ("clip_id", "path", "title")
 TIERS = 3
+_FILM_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".webm", ".m4v"})
 _SAMPLE_BYTES = 65536
+
+
+def film_files(folder: Path) -> list[Path]:
+    """What in a folder is named like a film, by name.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _FILM_SUFFIXES)
 
 
 @dataclass(frozen=True)

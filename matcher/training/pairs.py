@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from matcher.decode import Sampling, probe, sample_frames
 from matcher.encoders import lite0
 from matcher.errors import InputError, VideoError
+from matcher.inputs import film_files
 from matcher.training.frame_edits import KINDS, SHOW_FOREIGN, edit_picture
 from matcher.views import Picture, is_blank, square, trim_bars
 
 logger = logging.getLogger(__name__)
 
-FILM_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".webm", ".m4v"})
 #: Of a film, at most.
 N_FRAMES = 60
 EDITS_A_FRAME = 4
@@ -99,7 +99,7 @@ def find_films(
     for number, folder in enumerate(folders):
         if not folder.is_dir():
             raise InputError(f"{folder} is no folder")
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in FILM_SUFFIXES)
+        paths = film_files(folder)
         kept = [path for path in paths if not _is_excluded(path, exclude)]
         if not kept:
             why = f"all {len(paths)} films are excluded" if paths else "no *.mp4, *.mkv, *.mov, *.webm, *.m4v"
