@@ -283,7 +283,7 @@ class Examiner:
         linker = Linker(self._live, self._settings, self._without(own), hidden=own)
         found: dict[str, None] = {}
         for stretch in stretches:
-            for candidate in linker.assess(self._source(stretch), self._live.view):
+            for candidate in linker.assess(self._source(stretch)):
                 evidence = candidate.evidence
                 if evidence and evidence.excess >= KIN_EXCESS and evidence.coverage >= KIN_COVERAGE:
                     found[self._live.programs[candidate.program]] = None

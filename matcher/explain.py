@@ -236,7 +236,7 @@ class Explainer:
         view, linker, clip = self.live.view, self.linker, subject.clip
         wanted = None if program_id is None else _position(view, program_id)
         answer = linker.link(subject.clip_id, str(subject.path), clip, model=subject.model, top=TOP)
-        assessed = _chosen(linker.assess(clip, view), wanted)
+        assessed = _chosen(linker.assess(clip), wanted)
         look = clip.looks[0] if assessed is None else assessed.look
         floor = np.float32(self.settings.voting.floor)
         chance = np.maximum(self.calibration.background.levels(look.vectors), floor)

@@ -201,7 +201,7 @@ class Linker:
             looks=len(considered.clip.looks),
         )
 
-    def assess(self, clip: Descriptors, view: LiveView) -> list[Assessed]:  # noqa: ARG002, the live one
+    def assess(self, clip: Descriptors) -> list[Assessed]:
         """Every candidate with matches and confidence, best first; of several looks the best counts."""
         return self.consider(clip).assessed()
 

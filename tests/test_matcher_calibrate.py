@@ -392,7 +392,7 @@ def test_a_remembering_linker_answers_as_any_other(live: LiveIndex) -> None:
             a, b = plain.consider(asked), remembering.consider(asked)
             assert plain.promising(a) == remembering.promising(b)
             assert plain.is_unsure(a) == remembering.is_unsure(b)
-        wanted, got = plain.assess(clip, live.view), remembering.assess(clip, live.view)
+        wanted, got = plain.assess(clip), remembering.assess(clip)
         assert [(a.program, a.evidence, a.log_odds) for a in got] == [
             (a.program, a.evidence, a.log_odds) for a in wanted
         ]

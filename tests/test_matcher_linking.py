@@ -238,7 +238,7 @@ def test_twins_are_not_linked_without_a_person(linker: Linker) -> None:
 
 
 def assess(linker: Linker, clip: Descriptors, live: LiveIndex) -> list[Assessed]:
-    return linker.assess(clip, live.view)
+    return linker.assess(clip)
 
 
 def test_a_clip_without_frames_has_no_answer(linker: Linker) -> None:
