@@ -41,13 +41,18 @@ def _print_result(text: str) -> None:
     """Write to stdout; where its reader has gone (`| head`), go on without a word.
 
     An add or a link must not stop midway because nobody reads what it says.
+
+    Raises:
+        OSError: It cannot be written for another reason, as on a full disk.
     """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # What is still buffered would be written, and fail again, when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise
 
 
 def summary(counts: dict[str, int], seconds: float) -> None:

@@ -631,14 +631,15 @@ def test_an_unexpected_error_is_one_line_and_exit_1_and_debug_shows_its_place(
     assert debug.lines[-1] == ran.lines[0]
 
 
-def test_a_disk_that_is_full_is_one_line_and_exit_1(library: Library, kept_store: Path) -> None:
-    """Stdout goes to a device that takes nothing."""
+@pytest.mark.parametrize("unbuffered", ["1", ""])
+def test_a_disk_that_is_full_is_one_line_and_exit_1(kept_store: Path, unbuffered: str) -> None:
+    """Stdout goes to a device that takes nothing, found at once or when the buffer is written at the end."""
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             command("programs", "--store", kept_store, "--json"), stdout=full, stderr=subprocess.PIPE,
-            text=True, env=environment(), check=False,
+            text=True, env=environment(PYTHONUNBUFFERED=unbuffered), check=False,
         )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
@@ -646,10 +647,14 @@ def test_a_disk_that_is_full_is_one_line_and_exit_1(library: Library, kept_store
     ]
 
 
+@pytest.mark.parametrize("unbuffered", ["1", ""])
 @pytest.mark.parametrize("as_json", [True, False])
-def test_a_reader_that_goes_away_ends_the_command_in_silence(kept_store: Path, as_json: bool) -> None:
+def test_a_reader_that_goes_away_ends_the_command_in_silence(
+    kept_store: Path, as_json: bool, unbuffered: str
+) -> None:
     words = command("programs", "--store", kept_store, *(["--json"] if as_json else []))
-    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+    env = environment(PYTHONUNBUFFERED=unbuffered)
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
     assert child.stdout is not None
     assert child.stderr is not None
     child.stdout.close()
