@@ -15,11 +15,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from matcher.encoders.base import ModelInfo, fingerprint
-from matcher.encoders.whitening import Whitening
-from matcher.errors import InputError, MissingDependencyError
+from matcher.encoders.whitening import Whitening, read_whitening
+from matcher.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,22 +57,7 @@ def whitening_of(path: Path) -> Whitening:
     Raises:
         InputError: There is no such file, it is no whitening, or it is one of another model.
     """
-    if not path.is_file():
-        raise InputError(f"no whitening file {str(path)!r}; `matcher train descriptor --out FILE` makes one")
-    try:
-        own = Whitening.load(path)
-    except Exception as error:  # parsing raises anything on a foreign file
-        raise InputError(
-            f"{path} is no whitening file: wanted a safetensors file with mean and projection, as"
-            " `matcher train descriptor` writes it"
-        ) from error
-    if own.projection.shape[0] != RAW_DIMENSIONS:
-        raise InputError(
-            f"{path} whitens {own.projection.shape[0]} raw dimensions; {SPEC} has {RAW_DIMENSIONS}"
-        )
-    if not (np.isfinite(own.mean).all() and np.isfinite(own.projection).all()):
-        raise InputError(f"{path} holds numbers that are not finite; make it again")
-    return own
+    return read_whitening(path, RAW_DIMENSIONS, SPEC, command="matcher train descriptor")
 
 
 @cache

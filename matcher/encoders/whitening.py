@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matcher.encoders.base import unit_rows
+from matcher.errors import InputError
 
 #: Both by film, on films that took no part in the fit (18 films and 40 generated dramas, 12,924 edited
 #: frames of 17 kinds; recall at 1 % and 0.1 % strangers). With 0.1 the fit follows the training films' own
@@ -85,6 +86,34 @@ class Whitening:
         return cls(
             mean=tensors["mean"].astype(np.float32), projection=tensors["projection"].astype(np.float32)
         )
+
+
+def read_whitening(path: Path, raw_dimensions: int, spec: str, *, command: str) -> Whitening:
+    """A whitening that a user names.
+
+    Args:
+        path: A file that :meth:`Whitening.save` wrote.
+        raw_dimensions: That it must take.
+        spec: The model that has so many.
+        command: What makes such files.
+
+    Raises:
+        InputError: There is no such file, it is no whitening, or it is one of another model.
+    """
+    if not path.is_file():
+        raise InputError(f"no whitening file {str(path)!r}; `{command} --out FILE` makes one")
+    try:
+        own = Whitening.load(path)
+    except Exception as error:  # parsing raises anything on a foreign file
+        raise InputError(
+            f"{path} is no whitening file: wanted a safetensors file with mean and projection, as"
+            f" `{command}` writes it"
+        ) from error
+    if own.projection.shape[0] != raw_dimensions:
+        raise InputError(f"{path} whitens {own.projection.shape[0]} raw dimensions; {spec} has {raw_dimensions}")
+    if not (np.isfinite(own.mean).all() and np.isfinite(own.projection).all()):
+        raise InputError(f"{path} holds numbers that are not finite; make it again")
+    return own
 
 
 def fit_pair_whitening(
