@@ -1,4 +1,4 @@
-"""The truth: programs, assets, frames, clips and links in LanceDB; the only importer of ``lancedb``.
+"""The truth: programs, assets, frames, sounds, clips and links in LanceDB; the only importer of ``lancedb``.
 
 A store is one folder::
 
@@ -8,13 +8,18 @@ A store is one folder::
     cache/         what index/live.py keeps; may be deleted at any time
 
 A program becomes visible by one commit: the flip of its row in ``programs`` to a new *number*. Its
-frames and assets carry that number and were committed before; a reader asks for the numbers that
-``programs`` shows and so never sees half. Whatever a killed writer leaves behind carries a number
-that no row shows, and the next writer deletes it.
+frames, sounds and assets carry that number and were committed before; a reader asks for the numbers
+that ``programs`` shows and so never sees half. Whatever a killed writer leaves behind carries a
+number that no row shows, and the next writer deletes it.
 
-Frame ids are ``number << 24 | ordinal``. A number is never given twice, so no id ever means two frames.
+Ids are ``number << 24 | ordinal``. A number is never given twice, so no id ever means two frames.
 
-Shape letters: ``n`` frames, ``d`` dimensions.
+Descriptors are of two kinds, each in a table of the same form with a model and ids of its own:
+``frames``, and ``sounds``, which is made by :meth:`Writer.use_sound` and is not there before. A store
+of an earlier version lacks that table and the columns that came since; it is read as if they were
+empty, and the first writer adds the columns.
+
+Shape letters: ``n`` frames, ``d`` dimensions; ``m`` sounds, ``ds`` their dimensions.
 """
 
 from __future__ import annotations
@@ -24,24 +29,27 @@ import json
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import lancedb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from index.base import Vectors
 from index.errors import CatalogError, ModelMismatchError
 from index.files import WriteLock, write_atomically
 from index.rows import (
+    KINDS,
     MAX_FRAMES,
     ORDINAL_BITS,
     AssetRecord,
     ClipRecord,
     FrameBatch,
+    Kind,
     LinkRecord,
     ModelInfo,
     NewAsset,
@@ -54,11 +62,15 @@ from index.rows import (
     now_utc,
 )
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 __all__ = [
     "AssetRecord",
     "Catalog",
     "ClipRecord",
     "FrameBatch",
+    "Kind",
     "LinkRecord",
     "ModelInfo",
     "NewAsset",
@@ -74,7 +86,9 @@ FORMAT = 1
 STORE_KIND = "program-matcher store"
 
 _PRIMARY = {"lance-schema:unenforced-primary-key": "true"}
-_TABLES = ("models", "programs", "assets", "frames", "clips", "links", "reviews")
+_TABLES = ("models", "programs", "assets", "frames", "sounds", "clips", "links", "reviews")
+#: What the column ``kind`` of ``models`` says of the model of each kind of descriptor.
+_MODEL_KINDS: dict[Kind, str] = {"frames": "", "sounds": "sound"}
 #: Parts of one SQL filter; longer lists are cut.
 _FILTER_PARTS = 200
 #: Above so many, filtering in numpy beats a filter of ranges.
@@ -89,8 +103,8 @@ T = TypeVar("T")
 # ---------------------------------------------------------------- schemas
 
 
-def _schemas(d: int) -> dict[str, pa.Schema]:
-    """The tables; a key column must be non-null for Lance to take it as such."""
+def _schemas(d: int, sound_d: int | None = None) -> dict[str, pa.Schema]:
+    """The tables, ``sounds`` only with its d; a key column must be non-null for Lance to take it as such."""
 
     def key(name: str, kind: pa.DataType) -> pa.Field:
         return pa.field(name, kind, nullable=False, metadata=_PRIMARY)
@@ -98,9 +112,24 @@ def _schemas(d: int) -> dict[str, pa.Schema]:
     def whole(name: str) -> pa.Field:
         return pa.field(name, pa.int64(), nullable=False)
 
+    def descriptors(d: int) -> pa.Schema:
+        return pa.schema(
+            [
+                key("id", pa.int64()),
+                ("program_id", text),
+                ("asset_id", text),
+                ("t_seconds", real),
+                ("model", text),
+                whole("generation"),
+                ("vector", pa.list_(pa.float16(), d)),
+            ]
+        )
+
     text, real = pa.string(), pa.float64()
-    return {
-        "models": pa.schema([key("fingerprint", text), ("name", text), whole("d"), ("config", text)]),
+    schemas = {
+        "models": pa.schema(
+            [key("fingerprint", text), ("name", text), whole("d"), ("config", text), ("kind", text)]
+        ),
         "programs": pa.schema(
             [
                 key("program_id", text),
@@ -113,6 +142,7 @@ def _schemas(d: int) -> dict[str, pa.Schema]:
                 ("source_fingerprint", text),
                 whole("asset_count"),
                 whole("frame_count"),
+                whole("sound_count"),
             ]
         ),
         "assets": pa.schema(
@@ -125,19 +155,10 @@ def _schemas(d: int) -> dict[str, pa.Schema]:
                 ("duration_seconds", real),
                 whole("frame_count"),
                 whole("ordinal"),
+                whole("sound_count"),
             ]
         ),
-        "frames": pa.schema(
-            [
-                key("id", pa.int64()),
-                ("program_id", text),
-                ("asset_id", text),
-                ("t_seconds", real),
-                ("model", text),
-                whole("generation"),
-                ("vector", pa.list_(pa.float16(), d)),
-            ]
-        ),
+        "frames": descriptors(d),
         "clips": pa.schema(
             [
                 key("clip_id", text),
@@ -153,6 +174,10 @@ def _schemas(d: int) -> dict[str, pa.Schema]:
                 ("vectors", pa.large_binary()),
                 # JSON [[name, rows], …]: what the rows after the clip's own belong to; "" without any.
                 ("further", text),
+                # "" and null where nobody listened; the vectors as those above, with a d of their own.
+                ("sound_model", text),
+                ("sound_seconds", pa.list_(real)),
+                ("sound_vectors", pa.large_binary()),
             ]
         ),
         "links": pa.schema(
@@ -168,18 +193,18 @@ def _schemas(d: int) -> dict[str, pa.Schema]:
         ),
         "reviews": pa.schema([("clip_id", text), ("program_id", text), ("verdict", text), ("at", text)]),
     }
+    if sound_d is not None:
+        schemas["sounds"] = descriptors(sound_d)
+    return schemas
 
 
-_CLIP_COLUMNS = [
-    "clip_id",
-    "path",
-    "title",
-    "duration_seconds",
-    "frames_seen",
-    "model",
-    "source_fingerprint",
-    "kept_at",
-]
+#: What a column that came later holds in the rows of before, by its type.
+_BEFORE = {
+    pa.string(): "''",
+    pa.int64(): "CAST(0 AS BIGINT)",
+    pa.list_(pa.float64()): "arrow_cast(NULL, 'List(Float64)')",
+    pa.large_binary(): "arrow_cast(NULL, 'LargeBinary')",
+}
 
 
 # ---------------------------------------------------------------- small helpers
@@ -219,6 +244,8 @@ class Catalog:
         self._tables: dict[str, Any] = {}
         self._refreshing = threading.RLock()
         self._model: ModelInfo | None = None
+        self._sound_model: ModelInfo | None = None
+        self._models_version = 0
         self.refresh()
 
     # ------------------------------------------------------------ open and create
@@ -263,27 +290,47 @@ class Catalog:
 
     @property
     def model(self) -> ModelInfo:
-        """The model of the store's descriptors.
+        """The model of the store's descriptors of frames.
 
         Raises:
             CatalogError: The table ``models`` is lost.
         """
         if self._model is None:
-            rows = self._rows("models")
-            if len(rows) != 1:
-                raise CatalogError(
-                    f"the store {self.path} names {len(rows)} models where it must name one. "
-                    "Restore it from a copy, or make a new one with matcher add --store DIR."
-                )
-            row = rows[0]
-            self._model = ModelInfo(row["fingerprint"], row["name"], row["d"], json.loads(row["config"]))
+            self._model = self._read_model("frames")
+            if self._model is None:
+                raise self._wrong_models(0)
         return self._model
 
-    def _check_model(self, wanted: ModelInfo) -> None:
-        have = self.model
-        if (have.fingerprint, have.d) != (wanted.fingerprint, wanted.d):
+    @property
+    def sound_model(self) -> ModelInfo | None:
+        """The model of the store's sounds, as of the last :meth:`refresh`; None where it holds none."""
+        return self._sound_model
+
+    def model_of(self, kind: Kind) -> ModelInfo | None:
+        """:attr:`model` or :attr:`sound_model`."""
+        return self.model if kind == "frames" else self.sound_model
+
+    def _read_model(self, kind: Kind) -> ModelInfo | None:
+        """The model of one kind of descriptor; rows of before there were kinds are of frames."""
+        rows = [row for row in self._rows("models") if (row.get("kind") or "") == _MODEL_KINDS[kind]]
+        if len(rows) > 1:
+            raise self._wrong_models(len(rows))
+        for row in rows:
+            return ModelInfo(row["fingerprint"], row["name"], row["d"], json.loads(row["config"]))
+        return None
+
+    def _wrong_models(self, n: int) -> CatalogError:
+        return CatalogError(
+            f"the store {self.path} names {n} models where it must name one. "
+            "Restore it from a copy, or make a new one with matcher add --store DIR."
+        )
+
+    def _check_model(self, wanted: ModelInfo, kind: Kind = "frames") -> None:
+        have = self.model_of(kind)
+        if have is not None and (have.fingerprint, have.d) != (wanted.fingerprint, wanted.d):
+            what = "descriptors" if kind == "frames" else "sound descriptors"
             raise ModelMismatchError(
-                f"the store {self.path} holds descriptors of {have.name} ({have.fingerprint}, d = {have.d}), "
+                f"the store {self.path} holds {what} of {have.name} ({have.fingerprint}, d = {have.d}), "
                 f"but {wanted.name} ({wanted.fingerprint}, d = {wanted.d}) was asked for. "
                 f"Use the encoder {have.name}, or another --store."
             )
@@ -300,57 +347,49 @@ class Catalog:
             while True:
                 before = self._refresh_table("programs")
                 for name in _TABLES:
-                    if name != "programs":
+                    if name not in ("programs", "sounds"):
                         self._refresh_table(name)
+                # Not before there is its model: until then a writer may drop the table again.
+                if self._has_sound_model():
+                    self._refresh_table("sounds")
                 if self._refresh_table("programs") == before:
                     return before
 
     def version(self) -> int:
         """A number that grows with every change of the programs; 0 before there is a table."""
-        table = self._tables.get("programs")
-        return 0 if table is None else int(table.version)
+        return self._version_of("programs")
 
     def programs(self, *, removed: bool = False) -> list[ProgramRecord]:
         """The programs by number, the removed ones too if asked for."""
-        rows = self._rows("programs", None if removed else "state = 'live'")
-        records = [
-            ProgramRecord(
-                **{
-                    **row,
-                    "aliases": tuple(row["aliases"] or ()),
-                    "categories": tuple(row["categories"] or ()),
-                }
-            )
-            for row in rows
-        ]
+        records = map(_program, self._rows("programs", None if removed else "state = 'live'"))
         return sorted(records, key=lambda record: record.number)
 
     def program(self, program_id: str) -> ProgramRecord | None:
         """The live program of this id, or None."""
         rows = self._rows("programs", f"state = 'live' AND program_id = {_quoted(program_id)}")
-        if not rows:
-            return None
-        row = rows[0]
-        return ProgramRecord(
-            **{**row, "aliases": tuple(row["aliases"] or ()), "categories": tuple(row["categories"] or ())}
-        )
+        return _program(rows[0]) if rows else None
 
     def assets(self, program_id: str | None = None) -> list[AssetRecord]:
         """The assets of the live programs (or of one), by number and ordinal."""
         visible = {record.number for record in self.programs()}
         where = None if program_id is None else f"program_id = {_quoted(program_id)}"
-        records = [AssetRecord(**row) for row in self._rows("assets", where) if row["number"] in visible]
+        records = [
+            AssetRecord(**_known(AssetRecord, row))
+            for row in self._rows("assets", where)
+            if row["number"] in visible
+        ]
         return sorted(records, key=lambda record: (record.number, record.ordinal))
 
-    def frames_of(self, number: int) -> ProgramFrames:
-        """All frames of one number, by id; empty for a number that has none.
+    def frames_of(self, number: int, kind: Kind = "frames") -> ProgramFrames:
+        """All frames (or sounds) of one number, by id; empty for a number that has none.
 
         Raises:
             CatalogError: The table is damaged.
         """
-        batches = list(self.iter_frames([number], with_asset_ids=True))
-        d = self.model.d
+        batches = list(self.iter_frames([number], with_asset_ids=True, kind=kind))
         if not batches:
+            model = self.model_of(kind)
+            d = 0 if model is None else model.d
             return ProgramFrames(
                 np.zeros(0, np.int64), np.zeros(0, np.float64), [], np.zeros((0, d), np.float32)
             )
@@ -364,40 +403,44 @@ class Catalog:
             vectors=np.concatenate([batch.vectors for batch in batches])[order].astype(np.float32),
         )
 
-    def iter_frames(self, numbers: Iterable[int], *, with_asset_ids: bool = False) -> Iterator[FrameBatch]:
-        """Stream the frames of some numbers, in no promised order, in one pass over the table.
+    def iter_frames(
+        self, numbers: Iterable[int], *, with_asset_ids: bool = False, kind: Kind = "frames"
+    ) -> Iterator[FrameBatch]:
+        """Stream the frames (or sounds) of some numbers, in no promised order, in one pass over the table.
 
         Raises:
             CatalogError: The table is damaged.
         """
         wanted = np.unique(np.fromiter(numbers, dtype=np.int64))
-        table = self._tables.get("frames")
-        if table is None or wanted.size == 0:
+        table, model = self._tables.get(kind), self.model_of(kind)
+        if table is None or model is None or wanted.size == 0:
             return
         columns = ["id", "t_seconds", "vector"] + (["asset_id"] if with_asset_ids else [])
         query = table.search().select(columns)
         few = wanted.size <= _MANY_NUMBERS
         if few:
             query = query.where(_in_ranges(wanted.tolist()))
-        with self._reading("frames"):
+        with self._reading(kind):
             for batch in query.to_batches(_BATCH_ROWS):
-                frames = _frame_batch(batch, self.model.d)
+                frames = _frame_batch(batch, model.d)
                 if not few:
                     frames = _only(frames, np.isin(frames.ids >> ORDINAL_BITS, wanted))
                 if frames.ids.size:
                     yield frames
 
-    def frame_counts(self) -> dict[int, int]:
-        """Rows of ``frames`` by number, those of invisible numbers too; reads one column of all rows.
+    def frame_counts(self, kind: Kind = "frames") -> dict[int, int]:
+        """Rows of ``frames`` (or ``sounds``) by number, those of invisible numbers too.
+
+        Reads one column of all rows.
 
         Raises:
             CatalogError: The table is damaged.
         """
         counts: dict[int, int] = {}
-        table = self._tables.get("frames")
+        table = self._tables.get(kind)
         if table is None:
             return counts
-        with self._reading("frames"):
+        with self._reading(kind):
             for batch in table.search().select(["generation"]).to_batches(1 << 20):
                 numbers, rows = np.unique(batch["generation"].to_numpy(), return_counts=True)
                 for number, n in zip(numbers.tolist(), rows.tolist(), strict=True):
@@ -406,7 +449,7 @@ class Catalog:
 
     def clips(self) -> list[ClipRecord]:
         """All kept clips without their descriptors, by id."""
-        rows = self._rows("clips", columns=_CLIP_COLUMNS)
+        rows = self._rows("clips", columns=[field.name for field in fields(ClipRecord)])
         return sorted((ClipRecord(**row) for row in rows), key=lambda record: record.clip_id)
 
     def clip(self, clip_id: str) -> StoredClip | None:
@@ -425,13 +468,13 @@ class Catalog:
         wheres: list[str | None] = [None]
         if clip_ids is not None:
             wheres = [_one_of("clip_id", part) for part in _chunks(clip_ids, _FILTER_PARTS)]
-        d = self.model.d
+        d, sound_d = self.model.d, 0 if self.sound_model is None else self.sound_model.d
         with self._reading("clips"):
             for where in wheres:
                 query = table.search() if where is None else table.search().where(where)
                 for batch in query.to_batches(256):
                     for row in batch.to_pylist():
-                        yield _stored_clip(row, d)
+                        yield _stored_clip(row, d, sound_d)
 
     def links(self, clip_ids: Sequence[str] | None = None) -> list[LinkRecord]:
         """The links of all clips (or of some), by clip id."""
@@ -447,13 +490,14 @@ class Catalog:
         return sorted((ReviewRecord(**row) for row in self._rows("reviews")), key=lambda record: record.at)
 
     def counts(self) -> dict[str, int]:
-        """How many live programs, assets and frames of theirs, clips, links and reviews there are."""
+        """How many live programs, assets, frames and sounds of theirs, clips, links and reviews there are."""
         programs = self.programs()
         rows = {name: self._count(name) for name in ("clips", "links", "reviews")}
         return {
             "programs": len(programs),
             "assets": sum(record.asset_count for record in programs),
             "frames": sum(record.frame_count for record in programs),
+            "sounds": sum(record.sound_count for record in programs),
             **rows,
         }
 
@@ -463,7 +507,8 @@ class Catalog:
     def writing(self, *, wait_seconds: float = 0.0) -> Iterator[Writer]:
         """Hold the store's one writer lock and give the writer.
 
-        On the way in, the rows that a killed writer left are deleted and missing tables made.
+        On the way in, the rows that a killed writer left are deleted, and missing tables and the
+        columns that a store of an earlier version lacks are made.
 
         Args:
             wait_seconds: How long to wait for another writer.
@@ -476,7 +521,7 @@ class Catalog:
         try:
             self.refresh()
             self._refuse_lost_tables()
-            _make_tables(self._connection, self.model.d)
+            _make_tables(self._connection, self._schemas())
             self.refresh()
             writer = Writer(self)
             try:
@@ -489,12 +534,29 @@ class Catalog:
 
     # ------------------------------------------------------------ inside
 
+    def _schemas(self) -> dict[str, pa.Schema]:
+        return _schemas(self.model.d, None if self.sound_model is None else self.sound_model.d)
+
+    def _has_sound_model(self) -> bool:
+        """Whether the store has one by now; another process may have brought it since it was opened."""
+        if self._sound_model is None:
+            version = self._version_of("models")
+            if version != self._models_version:
+                self._models_version = version  # first, for a read that fails refreshes
+                try:
+                    self._sound_model = self._read_model("sounds")
+                except CatalogError:
+                    self._models_version = 0
+                    raise
+        return self._sound_model is not None
+
     def _refuse_lost_tables(self) -> None:
         """A store is whole once ``store.json`` is there, so a table that is not has been lost.
 
         Made anew and empty, ``programs`` would turn every frame into an orphan to be cleaned away.
         """
-        lost = [name for name in ("programs", "assets", "frames") if name not in self._tables]
+        kinds = [kind for kind in KINDS if self.model_of(kind) is not None]
+        lost = [name for name in ("programs", "assets", *kinds) if name not in self._tables]
         if lost:
             raise CatalogError(
                 f"the store {self.path} has lost its table {', '.join(lost)}: restore it from a copy, "
@@ -513,6 +575,10 @@ class Catalog:
             table.checkout_latest()
             return int(table.version)
 
+    def _version_of(self, name: str) -> int:
+        table = self._tables.get(name)
+        return 0 if table is None else int(table.version)
+
     def _rows(
         self, name: str, where: str | None = None, columns: list[str] | None = None
     ) -> list[dict[str, Any]]:
@@ -524,7 +590,7 @@ class Catalog:
             if where is not None:
                 query = query.where(where)
             if columns is not None:
-                query = query.select(columns)
+                query = query.select([name for name in columns if name in table.schema.names])
             rows: list[dict[str, Any]] = query.to_arrow().to_pylist()
             return rows
 
@@ -585,26 +651,59 @@ class Writer:
         self.catalog = catalog
         self._open = True
 
+    def use_sound(self, model: ModelInfo) -> None:
+        """Make the store hold sounds of this model; nothing where it does so already.
+
+        Args:
+            model: What the sounds are or will be made with; another one than the frames'.
+
+        Raises:
+            CatalogError: There are sounds, but it is lost which model made them.
+            ModelMismatchError: The store's sounds are another model's.
+            ValueError: It is the model of the frames.
+        """
+        self.check_open()
+        catalog = self.catalog
+        if catalog.sound_model is not None:
+            catalog._check_model(model, "sounds")
+            return
+        if model.fingerprint == catalog.model.fingerprint:
+            raise ValueError(f"the model of sounds has the fingerprint of the frames': {model.fingerprint}")
+        table = _open_table(catalog._connection, "sounds")
+        if table is not None and table.count_rows():
+            raise CatalogError(
+                f"the store {catalog.path} has lost the model of its table sounds: restore it from a copy, "
+                "or make a new one with matcher add --store DIR"
+            )
+        # The table first: with a model but without a table, a store would have lost one.
+        _make_tables(catalog._connection, _schemas(catalog.model.d, model.d))
+        self._append("models", [_model_row(model, "sounds")])
+        catalog.refresh()
+
     def add_program(self, program: NewProgram, assets: Iterable[NewAsset]) -> ProgramRecord:
         """Add a program, or replace the one of the same id; visible at the end, as a whole.
 
         Args:
             program: What it is.
-            assets: Its files. May be a generator: its descriptors are then written as they come (it
-                runs in another thread), and what it raises is raised here and nothing is changed.
+            assets: Its files. May be a generator: its frames are then written as they come (it runs
+                in another thread; the sounds wait in memory), and what it raises is raised here and
+                nothing is changed.
 
         Returns:
             The row that is now visible.
 
         Raises:
-            ValueError: The descriptors have another ``d``, an asset id comes twice, or there are
-                more than 16.7 million frames.
+            ValueError: The descriptors have another ``d``, an asset has sound and :meth:`use_sound`
+                was never called, an asset id comes twice, or there are more than 16.7 million frames
+                or sounds.
         """
         self.check_open()
         number = self._next_number()
-        stream = _FrameStream(program.program_id, number, self.catalog.model, assets)
+        catalog = self.catalog
+        stream = _AssetStream(program.program_id, number, catalog.model, catalog.sound_model, assets)
         try:
-            self._append_frames(stream)
+            self._append_descriptors("frames", stream, stream.frames())
+            self._append_descriptors("sounds", stream, stream.sounds())
             if stream.records:
                 self._append("assets", [asdict(record) for record in stream.records])
         except BaseException:
@@ -621,7 +720,8 @@ class Writer:
             state="live",
             source_fingerprint=program.source_fingerprint,
             asset_count=len(stream.records),
-            frame_count=stream.frame_count,
+            frame_count=stream.counts["frames"],
+            sound_count=stream.counts["sounds"],
         )
         before = self.catalog.program(program.program_id)
         self._merge("programs", "program_id", [asdict(row)])
@@ -640,7 +740,9 @@ class Writer:
         gone = [record for record in self.catalog.programs() if record.program_id in wanted]
         if not gone:
             return []
-        rows = [replace(record, state="removed", asset_count=0, frame_count=0) for record in gone]
+        rows = [
+            replace(record, state="removed", asset_count=0, frame_count=0, sound_count=0) for record in gone
+        ]
         # The row stays, for its number: a number must never be given again.
         self._merge("programs", "program_id", [asdict(row) for row in rows])
         self._delete_numbers([record.number for record in gone])
@@ -654,7 +756,8 @@ class Writer:
         """Keep clips with their descriptors, in one commit, in place of those of the same ids.
 
         Raises:
-            ValueError: Descriptors have another ``d``, or a clip id comes twice.
+            ValueError: Descriptors have another ``d``, a clip has sounds and :meth:`use_sound` was never
+                called, or a clip id comes twice.
         """
         self.check_open()
         d = self.catalog.model.d
@@ -663,14 +766,19 @@ class Writer:
         for clip in clips:
             if clip.vectors.shape[1] != d:
                 raise ValueError(f"clip {clip.record.clip_id} has d = {clip.vectors.shape[1]}, not {d}")
+            if clip.sound is not None and clip.sound[0].size:
+                _check_sound(f"clip {clip.record.clip_id}", clip.sound[1], self.catalog.sound_model)
             row = asdict(clip.record)
             row["kept_at"] = row["kept_at"] or now_utc()
             times = [clip.t_seconds, *(t_seconds for _, t_seconds, _ in clip.further)]
             vectors = [clip.vectors, *(vectors for _, _, vectors in clip.further)]
             row["t_seconds"] = np.concatenate(times, dtype=np.float64)
-            row["vectors"] = np.ascontiguousarray(np.concatenate(vectors), dtype="<f2").tobytes()
+            row["vectors"] = _float16_bytes(np.concatenate(vectors))
             parts = [(name, int(t_seconds.size)) for name, t_seconds, _ in clip.further]
             row["further"] = json.dumps(parts) if parts else ""
+            if clip.sound is not None:
+                row["sound_seconds"] = np.asarray(clip.sound[0], dtype=np.float64)
+                row["sound_vectors"] = _float16_bytes(clip.sound[1])
             rows.append(row)
         if rows:
             self._merge("clips", "clip_id", rows)
@@ -714,8 +822,8 @@ class Writer:
         with warnings.catch_warnings():
             # lancedb warns of readers at 0 seconds; the docstring above tells of them.
             warnings.simplefilter("ignore", UserWarning)
-            for name in _TABLES:
-                self._table(name).optimize(
+            for table in self.catalog._tables.values():
+                table.optimize(
                     cleanup_older_than=timedelta(seconds=keep_seconds),
                     # Safe because of the lock: no other writer's unfinished files can be there.
                     delete_unverified=True,
@@ -729,8 +837,8 @@ class Writer:
         """
         self.check_open()
         return any(
-            self._table(name).stats()["fragment_stats"]["num_small_fragments"] > COMPACT_ABOVE
-            for name in _TABLES
+            table.stats()["fragment_stats"]["num_small_fragments"] > COMPACT_ABOVE
+            for table in self.catalog._tables.values()
         )
 
     # ------------------------------------------------------------ inside
@@ -751,30 +859,22 @@ class Writer:
         return int(self.catalog._whole_numbers("programs", "number").max(initial=0)) + 1
 
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
-        schema = _schemas(self.catalog.model.d)[name]
-        self._table(name).add(pa.Table.from_pylist(rows, schema=schema))
+        self._table(name).add(pa.Table.from_pylist(rows, schema=self.catalog._schemas()[name]))
 
     def _merge(self, name: str, key: str, rows: list[dict[str, Any]]) -> None:
-        schema = _schemas(self.catalog.model.d)[name]
-        table = self._table(name)
-        # A store of an earlier version lacks the columns that came since; all are text, and empty there.
-        missing = [column for column in schema.names if column not in table.schema.names]
-        if missing:
-            table.add_columns(dict.fromkeys(missing, "''"))
-        merge = table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
-        merge.execute(pa.Table.from_pylist(rows, schema=schema))
+        merge = self._table(name).merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
+        merge.execute(pa.Table.from_pylist(rows, schema=self.catalog._schemas()[name]))
 
-    def _append_frames(self, stream: _FrameStream) -> None:
+    def _append_descriptors(self, kind: Kind, stream: _AssetStream, batches: Iterator[_Columns]) -> None:
         """One commit for the whole program, however long: batches are written as they come."""
-        schema = _schemas(self.catalog.model.d)["frames"]
-        batches = stream.batches(schema)
         try:
             # An append of nothing would be a commit all the same.
             first = next(batches, None)
             if first is None:
                 return
-            reader = pa.RecordBatchReader.from_batches(schema, _chain(first, batches))
-            self._table("frames").add(reader)
+            schema = self.catalog._schemas()[kind]
+            parts = (pa.record_batch(columns, schema=schema) for columns in _chain(first, batches))
+            self._table(kind).add(pa.RecordBatchReader.from_batches(schema, parts))
         except Exception as error:
             # Across Lance, an exception loses its type.
             if stream.error is not None:
@@ -787,64 +887,97 @@ class Writer:
             self._table(name).delete(where)
 
     def _delete_numbers(self, numbers: Sequence[int]) -> None:
-        """Frames first: while an asset row is there, the next writer knows what is left to delete."""
+        """Assets last: while an asset row is there, the next writer knows what is left to delete."""
         for part in _chunks(sorted(numbers), _FILTER_PARTS):
-            self._delete("frames", _in_ranges(part))
+            for kind in KINDS:
+                self._delete(kind, _in_ranges(part))
             self._delete("assets", f"number IN ({', '.join(map(str, part))})")
 
     def _clean_orphans(self, *, thorough: bool = False) -> None:
-        """Delete the frames and assets of numbers that are not visible.
+        """Delete the frames, sounds and assets of numbers that are not visible.
 
         They are of two sorts: old generations, whose asset rows are deleted last and so tell of
         them; and the number that a killed add was writing, which is above all numbers given.
-        ``thorough`` looks at every frame, whatever it is from.
+        ``thorough`` looks at every frame and sound, whatever it is from.
         """
         visible = set(self.catalog._whole_numbers("programs", "number", "state = 'live'").tolist())
         seen = set(self.catalog._whole_numbers("assets", "number").tolist())
         if thorough:
-            seen.update(self.catalog.frame_counts())
+            for kind in KINDS:
+                seen.update(self.catalog.frame_counts(kind))
         self._delete_numbers(sorted(seen - visible))
-        self._delete("frames", f"id >= {id_range(self._next_number())[0]}")
+        for kind in KINDS:
+            self._delete(kind, f"id >= {id_range(self._next_number())[0]}")
 
 
-class _FrameStream:
-    """Turns assets into record batches of ``frames`` and keeps their ``assets`` rows."""
+_Columns = dict[str, Any]
 
-    def __init__(self, program_id: str, number: int, model: ModelInfo, assets: Iterable[NewAsset]) -> None:
-        self._program_id, self._number, self._model = program_id, number, model
+
+class _AssetStream:
+    """Turns assets into the columns of ``frames`` and of ``sounds``, and keeps their ``assets`` rows.
+
+    A program's frames may be more than memory holds and go through; its sounds, far fewer and smaller,
+    are kept until the frames are through.
+    """
+
+    def __init__(
+        self,
+        program_id: str,
+        number: int,
+        model: ModelInfo,
+        sound_model: ModelInfo | None,
+        assets: Iterable[NewAsset],
+    ) -> None:
+        self._program_id, self._number = program_id, number
+        self._model, self._sound_model = model, sound_model
         self._assets = assets
+        self._sounds: list[_Run] = []
         self.records: list[AssetRecord] = []
-        self.frame_count = 0
+        self.counts: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         self.error: BaseException | None = None
         #: Set when the caller gave up (Ctrl-C): Lance's thread must not commit what it has.
         self.stopped = False
 
-    def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def frames(self) -> Iterator[_Columns]:
+        """The frames of all assets; to be read to its end before :meth:`sounds`."""
+        return self._guarded(map(self._take, self._assets))
+
+    def sounds(self) -> Iterator[_Columns]:
+        """The sounds that the assets had."""
+        return self._guarded(iter(self._sounds))
+
+    def _guarded(self, runs: Iterator[_Run]) -> Iterator[_Columns]:
         try:
-            for asset in self._assets:
-                first = self._take(asset)
-                for start in range(0, asset.t_seconds.size, _BATCH_ROWS):
-                    if self.stopped:
-                        raise RuntimeError("the caller gave up")
-                    yield self._batch(asset, first, slice(start, start + _BATCH_ROWS), schema)
-            if self.stopped:
-                raise RuntimeError("the caller gave up")
+            for run in runs:
+                for start in range(0, run.t_seconds.size, _BATCH_ROWS):
+                    self._heed_the_caller()
+                    yield self._columns(run, slice(start, start + _BATCH_ROWS))
+            self._heed_the_caller()
         except BaseException as error:
             self.error = error
             raise
 
-    def _take(self, asset: NewAsset) -> int:
-        """Book the asset; returns the id of its first frame."""
+    def _heed_the_caller(self) -> None:
+        if self.stopped:
+            raise RuntimeError("the caller gave up")
+
+    def _take(self, asset: NewAsset) -> _Run:
+        """Book the asset and keep its sounds; returns its frames."""
         if asset.vectors.shape[1] != self._model.d:
             raise ValueError(
                 f"asset {asset.asset_id} has d = {asset.vectors.shape[1]}, the store d = {self._model.d}"
             )
         if any(asset.asset_id == record.asset_id for record in self.records):
             raise ValueError(f"asset id {asset.asset_id!r} comes twice in program {self._program_id!r}")
-        n = int(asset.t_seconds.size)
-        if self.frame_count + n > MAX_FRAMES:
-            raise ValueError(f"program {self._program_id!r} has more than {MAX_FRAMES} frames")
-        first = id_range(self._number)[0] + self.frame_count
+        frames = self._run("frames", asset.asset_id, self._model, asset.t_seconds, asset.vectors)
+        sound_count = 0
+        if asset.sound is not None:
+            t_seconds, vectors = asset.sound
+            model = _check_sound(f"asset {asset.asset_id}", vectors, self._sound_model)
+            # Copies: what gives the assets may use its arrays again.
+            sounds = t_seconds.astype(np.float64), vectors.astype(np.float16)
+            self._sounds.append(self._run("sounds", asset.asset_id, model, *sounds))
+            sound_count = int(t_seconds.size)
         self.records.append(
             AssetRecord(
                 program_id=self._program_id,
@@ -853,31 +986,69 @@ class _FrameStream:
                 path=asset.path,
                 title=asset.title,
                 duration_seconds=float(asset.duration_seconds),
-                frame_count=n,
+                frame_count=int(asset.t_seconds.size),
                 ordinal=len(self.records),
+                sound_count=sound_count,
             )
         )
-        self.frame_count += n
-        return first
+        return frames
 
-    def _batch(self, asset: NewAsset, first: int, rows: slice, schema: pa.Schema) -> pa.RecordBatch:
-        vectors = np.ascontiguousarray(asset.vectors[rows], dtype=np.float16)
+    def _run(
+        self,
+        kind: Kind,
+        asset_id: str,
+        model: ModelInfo,
+        t_seconds: NDArray[np.float64],
+        vectors: NDArray[np.floating],
+    ) -> _Run:
+        """Give ids to an asset's descriptors of one kind: they follow those of the assets before it."""
+        before, n = self.counts[kind], int(t_seconds.size)
+        if before + n > MAX_FRAMES:
+            raise ValueError(f"program {self._program_id!r} has more than {MAX_FRAMES} {kind}")
+        self.counts[kind] = before + n
+        return _Run(asset_id, model, id_range(self._number)[0] + before, t_seconds, vectors)
+
+    def _columns(self, run: _Run, rows: slice) -> _Columns:
+        vectors = np.ascontiguousarray(run.vectors[rows], dtype=np.float16)
         n = vectors.shape[0]
-        columns = {
-            "id": np.arange(first + rows.start, first + rows.start + n, dtype=np.int64),
+        return {
+            "id": np.arange(run.first_id + rows.start, run.first_id + rows.start + n, dtype=np.int64),
             "program_id": [self._program_id] * n,
-            "asset_id": [asset.asset_id] * n,
-            "t_seconds": np.asarray(asset.t_seconds[rows], dtype=np.float64),
-            "model": [self._model.fingerprint] * n,
+            "asset_id": [run.asset_id] * n,
+            "t_seconds": np.asarray(run.t_seconds[rows], dtype=np.float64),
+            "model": [run.model.fingerprint] * n,
             "generation": np.full(n, self._number, dtype=np.int64),
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), self._model.d),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), run.model.d),
         }
-        return pa.record_batch(columns, schema=schema)
 
 
-def _chain(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """The descriptors of one kind of one asset, with the id of the first; the others follow."""
+
+    asset_id: str
+    model: ModelInfo
+    first_id: int
+    t_seconds: NDArray[np.float64]
+    vectors: NDArray[np.floating]
+
+
+def _chain(first: _Columns, rest: Iterator[_Columns]) -> Iterator[_Columns]:
     yield first
     yield from rest
+
+
+def _check_sound(whose: str, vectors: Vectors, model: ModelInfo | None) -> ModelInfo:
+    """Refuse sounds that the store cannot hold; returns their model."""
+    if model is None:
+        raise ValueError(f"{whose} has sound, the store none: call Writer.use_sound first")
+    if vectors.shape[1] != model.d:
+        raise ValueError(f"{whose} has sounds of d = {vectors.shape[1]}, the store of d = {model.d}")
+    return model
+
+
+def _float16_bytes(vectors: Vectors) -> bytes:
+    return np.ascontiguousarray(vectors, dtype="<f2").tobytes()
 
 
 def _refuse_twice(name: str, values: Sequence[str]) -> None:
@@ -923,20 +1094,25 @@ def _make_store(store: Path, model: ModelInfo, wait_seconds: float) -> None:
         if (store / "store.json").exists():
             return  # another process made it while this one waited
         connection = lancedb.connect(store / "tables")
-        _make_tables(connection, model.d)
-        row = {
-            "fingerprint": model.fingerprint,
-            "name": model.name,
-            "d": model.d,
-            "config": json.dumps(dict(model.config), sort_keys=True),
-        }
+        schemas = _schemas(model.d)
+        _make_tables(connection, schemas)
         # A creation cut off may have been by another model; there are no descriptors yet.
-        models = pa.Table.from_pylist([row], schema=_schemas(model.d)["models"])
+        models = pa.Table.from_pylist([_model_row(model, "frames")], schema=schemas["models"])
         connection.create_table("models", data=models, mode="overwrite")
         content = {"kind": STORE_KIND, "format": FORMAT, "created_at": now_utc()}
         write_atomically(store / "store.json", json.dumps(content) + "\n")
     finally:
         lock.release()
+
+
+def _model_row(model: ModelInfo, kind: Kind) -> dict[str, Any]:
+    return {
+        "fingerprint": model.fingerprint,
+        "name": model.name,
+        "d": model.d,
+        "config": json.dumps(dict(model.config), sort_keys=True),
+        "kind": _MODEL_KINDS[kind],
+    }
 
 
 def _refuse_foreign(store: Path) -> None:
@@ -965,18 +1141,30 @@ def _open_table(connection: Any, name: str) -> Any:
         raise
 
 
-def _make_tables(connection: Any, d: int) -> None:
-    """Make the tables that are missing; a table's folder without a version is one of them."""
-    for name, schema in _schemas(d).items():
+def _make_tables(connection: Any, schemas: dict[str, pa.Schema]) -> None:
+    """Make the tables and columns that are missing; a table's folder without a version is one of them."""
+    for name, schema in schemas.items():
         table = _open_table(connection, name)
-        if table is not None and name == "frames" and table.schema.field("vector").type.list_size != d:
-            # Only before store.json is written: a creation cut off was by a model of another d.
+        if (
+            table is not None
+            and name in KINDS
+            and table.schema.field("vector").type != schema.field("vector").type
+        ):
+            # Only before the model is recorded: a making cut off was by a model of another d.
             if table.count_rows():
-                raise CatalogError(f"the table frames has vectors of another length than {d}")
+                d = schema.field("vector").type.list_size
+                raise CatalogError(f"the table {name} has vectors of another length than {d}")
             table = None
             connection.drop_table(name)
         if table is None:
             connection.create_table(name, schema=schema)
+            continue
+        # A store of an earlier version lacks the columns that came since.
+        missing = {
+            field.name: _BEFORE[field.type] for field in schema if field.name not in table.schema.names
+        }
+        if missing:
+            table.add_columns(missing)
 
 
 # ---------------------------------------------------------------- rows to records
@@ -1002,9 +1190,19 @@ def _only(frames: FrameBatch, keep: NDArray[np.bool_]) -> FrameBatch:
     return FrameBatch(frames.ids[keep], frames.t_seconds[keep], frames.vectors[keep], asset_ids)
 
 
-def _stored_clip(row: dict[str, Any], d: int) -> StoredClip:
-    record = ClipRecord(**{name: row[name] for name in _CLIP_COLUMNS})
-    vectors = np.frombuffer(row["vectors"], dtype="<f2").reshape(-1, d).astype(np.float32)
+def _known(record: type[DataclassInstance], row: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a row that are fields of the record: those of a store of another version differ."""
+    return {field.name: row[field.name] for field in fields(record) if field.name in row}
+
+
+def _program(row: dict[str, Any]) -> ProgramRecord:
+    lists = {name: tuple(row[name] or ()) for name in ("aliases", "categories")}
+    return ProgramRecord(**{**_known(ProgramRecord, row), **lists})
+
+
+def _stored_clip(row: dict[str, Any], d: int, sound_d: int) -> StoredClip:
+    record = ClipRecord(**_known(ClipRecord, row))
+    vectors = _from_float16_bytes(row["vectors"], (-1, d))
     times = np.asarray(row["t_seconds"], dtype=np.float64)
     parts = json.loads(row.get("further") or "[]")
     stops = np.cumsum([len(times) - sum(count for _, count in parts), *(count for _, count in parts)])
@@ -1012,4 +1210,14 @@ def _stored_clip(row: dict[str, Any], d: int) -> StoredClip:
         (name, times[stop - count : stop], vectors[stop - count : stop])
         for (name, count), stop in zip(parts, stops[1:], strict=True)
     )
-    return StoredClip(record, times[: stops[0]], vectors[: stops[0]], further)
+    sound = None
+    if record.sound_model:
+        seconds = np.asarray(row["sound_seconds"] or (), dtype=np.float64)
+        # Their own d where there are any: the clip may be newer than the model that this reader knows.
+        shape = (seconds.size, -1) if seconds.size else (0, sound_d)
+        sound = seconds, _from_float16_bytes(row["sound_vectors"] or b"", shape)
+    return StoredClip(record, times[: stops[0]], vectors[: stops[0]], further, sound)
+
+
+def _from_float16_bytes(content: bytes, shape: tuple[int, int]) -> Vectors:
+    return np.frombuffer(content, dtype="<f2").reshape(shape).astype(np.float32)

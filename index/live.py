@@ -1,5 +1,8 @@
 """Keeps FAISS in step with the catalog: a base from a snapshot, a tail from the tables, and gaps.
 
+One index is of one kind of descriptor: of the table ``frames``, which the words here speak of, or of
+``sounds``, where all is the same but for the model, the counts and the folder of the cache.
+
 The tables are the truth. What is kept here is named by program *numbers*: opening, and every
 refresh, takes out the numbers that the catalog no longer shows and reads in those that are new. So
 a snapshot of any age is good, and nothing relies on what Lance calls a version.
@@ -24,7 +27,7 @@ from numpy.typing import NDArray
 from index.base import Ids, SearchResult, Vectors
 from index.errors import CatalogError, IndexStoreError
 from index.faiss_backend import TRAIN_PER_LIST, FaissIndex, choose_kind, choose_nlist
-from index.rows import MAX_FRAMES, ORDINAL_BITS, AssetRecord, ProgramRecord, id_range
+from index.rows import MAX_FRAMES, ORDINAL_BITS, AssetRecord, Kind, ProgramRecord, count_of, id_range
 from index.snapshot import Snapshot, SnapshotError, cache_folder, current_name, load_snapshot, save_snapshot
 from index.view import BLOCK_ROWS, FrameInfo, LiveView
 
@@ -47,10 +50,13 @@ class LiveIndex:
     calls takes :attr:`view` once and asks that.
     """
 
-    def __init__(self, catalog: Catalog, *, kind: str | None, device: str) -> None:
+    def __init__(self, catalog: Catalog, *, kind: str | None, device: str, table: Kind) -> None:
+        model = catalog.model_of(table)
+        if model is None:
+            raise ValueError(f"the store {catalog.path} holds no sounds: Writer.use_sound was never called")
         self._catalog = catalog
         self._wanted_kind, self._device = kind, device
-        self._model = catalog.model
+        self._table, self._model = table, model
         self._cache = cache_folder(catalog.path, self._model.fingerprint)
         self._changing = threading.RLock()
         self._using_faiss = threading.Lock()
@@ -59,7 +65,9 @@ class LiveIndex:
         self._snapshot_name: str | None = None
 
     @classmethod
-    def open(cls, catalog: Catalog, *, kind: str | None = None, device: str = "cpu") -> LiveIndex:
+    def open(
+        cls, catalog: Catalog, *, kind: str | None = None, device: str = "cpu", table: Kind = "frames"
+    ) -> LiveIndex:
         """Load the snapshot, if a good one is there, and bring it to what the catalog shows.
 
         Writes nothing. A snapshot that is damaged or foreign is warned of, and everything is read
@@ -69,12 +77,17 @@ class LiveIndex:
             catalog: The store; it is refreshed.
             kind: A FAISS kind; default by the number of frames.
             device: "cpu", "cuda" or "cuda:N".
+            table: What to search: "frames" or "sounds". Programs and assets are the same, at the same
+                positions, for both.
 
         Raises:
             BackendMissingError: FAISS, or the GPU asked for, is not there.
             CatalogError: The tables are damaged.
+            ValueError: Sounds are asked for and the store holds none.
         """
-        live = cls(catalog, kind=kind, device=device)
+        if catalog.model_of(table) is None:
+            catalog.refresh()  # the first sounds may have come since
+        live = cls(catalog, kind=kind, device=device, table=table)
         snapshot = live._load_snapshot()
         live._start(snapshot)
         return live
@@ -100,6 +113,11 @@ class LiveIndex:
     def d(self) -> int:
         """Dimensions of a vector."""
         return self._model.d
+
+    @property
+    def table(self) -> Kind:
+        """What is searched: "frames" or "sounds"."""
+        return self._table
 
     @property
     def kind(self) -> str:
@@ -275,7 +293,7 @@ class LiveIndex:
         """
         state = self._read_state(set(np.unique(snapshot.assets[:, 0]).tolist()))
         base = replace(self._empty_view(), base=snapshot.vectors, row_seconds=snapshot.t_seconds)
-        return _extended(base, _rows_of_snapshot(snapshot, state.assets), state)
+        return _extended(base, _rows_of_snapshot(snapshot, state.assets, self._table), state)
 
     def _rebase(self) -> None:
         """Move this reader to a newer snapshot, so that its tail does not grow for ever.
@@ -297,13 +315,20 @@ class LiveIndex:
         held = set(np.unique(snapshot.assets[:, 0]).tolist())
         new = tuple(asset for asset in old.assets if asset.number not in held)
         old_rows = _rows_of_view(old)
-        spans = [np.arange(row, row + asset.frame_count) for asset in new for row in [old_rows[_key(asset)]]]
+        starts = [(old_rows[_key(asset)], count_of(asset, self._table)) for asset in new]
+        spans = [np.arange(row, row + count) for row, count in starts]
         rows = np.concatenate([np.zeros(0, dtype=np.int64), *spans])
         state = _State(
-            old.version, old.program_records, old.assets, new, old.row_seconds[rows], old.vectors_at(rows)
+            self._table,
+            old.version,
+            old.program_records,
+            old.assets,
+            new,
+            old.row_seconds[rows],
+            old.vectors_at(rows),
         )
         base = replace(self._empty_view(), base=snapshot.vectors, row_seconds=snapshot.t_seconds)
-        self._view = _extended(base, _rows_of_snapshot(snapshot, old.assets), state)
+        self._view = _extended(base, _rows_of_snapshot(snapshot, old.assets, self._table), state)
         self._snapshot_name = snapshot.folder.name
 
     def _read_faiss(self, snapshot: Snapshot, view: LiveView) -> FaissIndex | None:
@@ -323,7 +348,9 @@ class LiveIndex:
         _add_rows(faiss, view, new_from=view.base.shape[0])
         if not np.array_equal(faiss.ids, view.live_rows()[0]):
             _log.warning(
-                "snapshot %s: its FAISS index holds other frames; making it anew", snapshot.folder.name
+                "snapshot %s: its FAISS index holds other %s; making it anew",
+                snapshot.folder.name,
+                self._table,
             )
             return None
         return faiss
@@ -381,7 +408,7 @@ class LiveIndex:
             d=self._model.d,
             version=view.version,
             kind=self.kind,
-            assets=_keys(view.assets),
+            assets=_keys(view.assets, self._table),
             t_seconds=view.row_seconds[view.live_rows()[1]],
             vector_blocks=(vectors for _, vectors in view.blocks()),
             write_index=None if self.kind == "flat" or not self._faiss.is_trained else self._faiss.write,
@@ -400,9 +427,9 @@ class LiveIndex:
             version = self._catalog.refresh()
             try:
                 programs, assets = self._catalog.programs(), self._catalog.assets()
-                _check_assets(programs, assets)
+                _check_assets(programs, assets, self._table)
                 new = tuple(asset for asset in assets if asset.number not in held)
-                seconds, vectors = _read_frames(self._catalog, new)
+                seconds, vectors = _read_frames(self._catalog, new, self._table, self._model.d)
             except CatalogError:
                 if attempt == _ATTEMPTS - 1:
                     raise
@@ -411,7 +438,7 @@ class LiveIndex:
                 break
         else:
             raise CatalogError(f"the store {self._catalog.path} changes while it is read; try again")
-        return _State(version, tuple(programs), tuple(assets), new, seconds, vectors)
+        return _State(self._table, version, tuple(programs), tuple(assets), new, seconds, vectors)
 
     # ------------------------------------------------------------ inside: verifying
 
@@ -424,17 +451,18 @@ class LiveIndex:
 
     def _verify_rows(self) -> list[str]:
         """Whether the tables have as many frames of each program as this index shows."""
-        counts = self._catalog.frame_counts()
+        counts = self._catalog.frame_counts(self._table)
         shown = {record.number: record for record in self._catalog.programs()}
         held: dict[int, int] = {}
-        for asset in self._view.assets:
-            held[asset.number] = held.get(asset.number, 0) + asset.frame_count
+        for asset, count in zip(self._view.assets, self._view.frame_count.tolist(), strict=True):
+            held[asset.number] = held.get(asset.number, 0) + count
         problems = []
         for number, record in shown.items():
             in_table, here = counts.get(number, 0), held.pop(number, 0)
             if in_table != here:
                 problems.append(
-                    f"program {record.program_id!r}: the tables hold {in_table} frames, the index {here}"
+                    f"program {record.program_id!r}: the tables hold {in_table} {self._table}, "
+                    f"the index {here}"
                 )
         problems += [f"number {number}: in the index, but not in the tables" for number in held]
         return problems
@@ -445,7 +473,7 @@ class LiveIndex:
         wrong: dict[str, int] = {}
         names = {record.number: record.program_id for record in view.program_records}
         asset_ids = np.array([asset.asset_id for asset in view.assets] + [""], dtype=object)
-        for batch in self._catalog.iter_frames(names, with_asset_ids=True):
+        for batch in self._catalog.iter_frames(names, with_asset_ids=True, kind=self._table):
             info = view.locate(batch.ids)
             known = info.asset_position >= 0
             rows = np.where(known, view.rows_at(batch.ids, info.asset_position), 0)
@@ -455,18 +483,18 @@ class LiveIndex:
                 same &= (view.vectors_at(rows) == batch.vectors).all(axis=1)
             for number in (batch.ids[~same] >> ORDINAL_BITS).tolist():
                 wrong[names[number]] = wrong.get(names[number], 0) + 1
-        return [f"program {name!r}: {n} frames differ from the tables" for name, n in wrong.items()]
+        return [f"program {name!r}: {n} {self._table} differ from the tables" for name, n in wrong.items()]
 
     def _verify_faiss(self, full: bool) -> list[str]:
         view, faiss = self._view, self._faiss
         if not np.array_equal(faiss.ids, view.live_rows()[0]):
-            return [f"FAISS holds {faiss.ntotal} frames that are not the {view.ntotal} of the tables"]
+            return [f"FAISS holds {faiss.ntotal} {self._table} that are not the {view.ntotal} of the tables"]
         wrong = 0
         if full:
             for ids, vectors in faiss.contents():
                 rows = view.rows_at(ids, view.locate(ids).asset_position)
                 wrong += int((view.vectors_at(rows) != vectors).any(axis=1).sum())
-        return [f"FAISS holds other vectors for {wrong} frames"] if wrong else []
+        return [f"FAISS holds other vectors for {wrong} {self._table}"] if wrong else []
 
 
 # ---------------------------------------------------------------- functions of the above
@@ -476,6 +504,7 @@ class LiveIndex:
 class _State:
     """The tables at one moment, with the frames of the assets in ``new``, in their order."""
 
+    table: Kind
     version: int
     programs: tuple[ProgramRecord, ...]
     assets: tuple[AssetRecord, ...]
@@ -491,9 +520,9 @@ def _key(asset: AssetRecord) -> _Key:
     return asset.number, asset.ordinal
 
 
-def _keys(assets: Sequence[AssetRecord]) -> NDArray[np.int64]:
+def _keys(assets: Sequence[AssetRecord], table: Kind) -> NDArray[np.int64]:
     """(na, 3) number, ordinal, frame count: how a snapshot names assets."""
-    keys = [(asset.number, asset.ordinal, asset.frame_count) for asset in assets]
+    keys = [(*_key(asset), count_of(asset, table)) for asset in assets]
     return np.array(keys, dtype=np.int64).reshape(-1, 3)
 
 
@@ -514,17 +543,17 @@ def _rows_of_view(view: LiveView) -> dict[_Key, int]:
     return {_key(asset): row for asset, row in zip(view.assets, view.first_row.tolist(), strict=True)}
 
 
-def _rows_of_snapshot(snapshot: Snapshot, assets: Sequence[AssetRecord]) -> dict[_Key, int]:
+def _rows_of_snapshot(snapshot: Snapshot, assets: Sequence[AssetRecord], table: Kind) -> dict[_Key, int]:
     """The row of each of the snapshot's assets.
 
     Raises:
         SnapshotError: ``assets``, from the tables, give one of its numbers other assets or counts.
     """
     numbers = set(snapshot.assets[:, 0].tolist())
-    live = _keys([asset for asset in assets if asset.number in numbers])
+    live = _keys([asset for asset in assets if asset.number in numbers], table)
     held = snapshot.assets[np.isin(snapshot.assets[:, 0], live[:, 0])]
     if not np.array_equal(held, live):
-        raise SnapshotError(f"snapshot {snapshot.folder.name}: its programs have other frames in the tables")
+        raise SnapshotError(f"snapshot {snapshot.folder.name}: its programs have other {table} in the tables")
     rows = _exclusive_cumsum(snapshot.assets[:, 2]).tolist()
     keys = snapshot.assets[:, :2].tolist()
     return {(number, ordinal): row for (number, ordinal), row in zip(keys, rows, strict=True)}
@@ -532,12 +561,12 @@ def _rows_of_snapshot(snapshot: Snapshot, assets: Sequence[AssetRecord]) -> dict
 
 def _extended(old: LiveView, old_rows: dict[_Key, int], state: _State) -> LiveView:
     """The view of ``state``: rows that ``old`` has stay where they are, new ones go to the end."""
-    starts = _exclusive_cumsum(np.array([asset.frame_count for asset in state.new], dtype=np.int64))
+    starts = _exclusive_cumsum(_keys(state.new, state.table)[:, 2])
     rows = dict(old_rows)
     for asset, start in zip(state.new, (starts + old.row_seconds.size).tolist(), strict=True):
         rows[_key(asset)] = start
     position = {record.number: i for i, record in enumerate(state.programs)}
-    keys = _keys(state.assets)
+    keys = _keys(state.assets, state.table)
     return LiveView(
         version=state.version,
         program_records=state.programs,
@@ -561,8 +590,8 @@ def _add_rows(faiss: FaissIndex, view: LiveView, *, new_from: int) -> None:
         faiss.add(view.vectors_at(rows[part]).astype(np.float32), ids[part])
 
 
-def _check_assets(programs: Sequence[ProgramRecord], assets: Sequence[AssetRecord]) -> None:
-    """Each program must have the assets and the frames that its row says.
+def _check_assets(programs: Sequence[ProgramRecord], assets: Sequence[AssetRecord], table: Kind) -> None:
+    """Each program must have the assets and the frames (or sounds) that its row says.
 
     Raises:
         CatalogError: One has not.
@@ -570,20 +599,21 @@ def _check_assets(programs: Sequence[ProgramRecord], assets: Sequence[AssetRecor
     found: dict[int, list[int]] = {record.number: [0, 0] for record in programs}
     for asset in assets:
         found[asset.number][0] += 1
-        found[asset.number][1] += asset.frame_count
+        found[asset.number][1] += count_of(asset, table)
     for record in programs:
-        if found[record.number] != [record.asset_count, record.frame_count]:
+        count = count_of(record, table)
+        if found[record.number] != [record.asset_count, count]:
             raise CatalogError(
-                f"program {record.program_id!r} says {record.asset_count} assets with {record.frame_count} "
-                f"frames, but the table assets has {found[record.number][0]} with {found[record.number][1]}. "
+                f"program {record.program_id!r} says {record.asset_count} assets with {count} {table}, "
+                f"but the table assets has {found[record.number][0]} with {found[record.number][1]}. "
                 "Add the program again."
             )
 
 
 def _read_frames(
-    catalog: Catalog, assets: Sequence[AssetRecord]
+    catalog: Catalog, assets: Sequence[AssetRecord], table: Kind, d: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float16]]:
-    """The frames of whole programs, given by all their assets, in the assets' order.
+    """The frames (or sounds) of whole programs, given by all their assets, in the assets' order.
 
     Returns:
         (n,) seconds and (n, d) vectors.
@@ -593,15 +623,15 @@ def _read_frames(
     """
     counts: dict[int, int] = {}
     for asset in assets:
-        counts[asset.number] = counts.get(asset.number, 0) + asset.frame_count
+        counts[asset.number] = counts.get(asset.number, 0) + count_of(asset, table)
     numbers = np.array(list(counts), dtype=np.int64)
     frames = np.array(list(counts.values()), dtype=np.int64)
     starts, n = _exclusive_cumsum(frames), int(frames.sum())
     seconds = np.zeros(n, dtype=np.float64)
-    vectors = np.zeros((n, catalog.model.d), dtype=np.float16)
+    vectors = np.zeros((n, d), dtype=np.float16)
     times_seen = np.zeros(n, dtype=np.int8)
     strangers = 0
-    for batch in catalog.iter_frames(numbers.tolist()):
+    for batch in catalog.iter_frames(numbers.tolist(), kind=table):
         which = np.searchsorted(numbers, batch.ids >> ORDINAL_BITS)
         ordinal = batch.ids & (MAX_FRAMES - 1)
         good = ordinal < frames[which]
@@ -614,7 +644,7 @@ def _read_frames(
         number = int(numbers[np.searchsorted(starts, bad[0], side="right") - 1]) if bad.size else None
         name = next((asset.program_id for asset in assets if asset.number == number), "?")
         raise CatalogError(
-            f"the table frames is damaged: {bad.size} frames are missing or double and {strangers} too many, "
-            f"first in program {name!r}. Add the program again."
+            f"the table {table} is damaged: {bad.size} {table} are missing or double and {strangers} "
+            f"too many, first in program {name!r}. Add the program again."
         )
     return seconds, vectors

@@ -1,6 +1,6 @@
 """The records of the catalog: frozen, checked when made, and free of ``lancedb``.
 
-Shape letters: ``n`` frames, ``d`` dimensions.
+Shape letters: ``n`` frames, ``d`` dimensions; ``m`` sounds, ``ds`` their dimensions.
 """
 
 from __future__ import annotations
@@ -9,20 +9,24 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.base import Ids, Vectors
 
-#: Bits of a frame id that count the frames of one program: 16.7 million, 194 days at one a second.
+#: What descriptors are of; also the name of the table that holds them. Each kind has its own model.
+Kind = Literal["frames", "sounds"]
+KINDS: tuple[Kind, ...] = ("frames", "sounds")
+
+#: Bits of an id that count the frames (or the sounds) of one program: 16.7 million, 194 days at one a second.
 ORDINAL_BITS = 24
 MAX_FRAMES = 1 << ORDINAL_BITS
 
 
 def id_range(number: int) -> tuple[int, int]:
-    """The half-open range of the frame ids of a program's number."""
+    """The half-open range of the frame ids of a program's number; its sounds' ids have the same, apart."""
     return number << ORDINAL_BITS, (number + 1) << ORDINAL_BITS
 
 
@@ -111,6 +115,8 @@ class NewAsset:
         duration_seconds: Length of the file.
         t_seconds: (n,) strictly increasing.
         vectors: (n, d) finite; stored as float16.
+        sound: The file's sounds: (m,) times and (m, ds) vectors, as those of the frames; None where
+            nobody listened.
     """
 
     asset_id: str
@@ -119,6 +125,7 @@ class NewAsset:
     duration_seconds: float
     t_seconds: NDArray[np.float64]
     vectors: Vectors
+    sound: tuple[NDArray[np.float64], Vectors] | None = None
 
     def __post_init__(self) -> None:
         _check_text("asset_id", self.asset_id, empty_ok=False)
@@ -126,6 +133,8 @@ class NewAsset:
         _check_text("title", self.title)
         _check_seconds("duration_seconds", self.duration_seconds)
         _check_descriptors(self.t_seconds, self.vectors)
+        if self.sound is not None:
+            _check_descriptors(*self.sound)
 
 
 def _check_descriptors(t_seconds: NDArray[np.float64], vectors: Vectors) -> None:
@@ -151,7 +160,8 @@ class ProgramRecord:
         state: "live" or "removed".
         source_fingerprint: As the caller gave it.
         asset_count: Files; 0 once removed.
-        frame_count: Descriptors; 0 once removed.
+        frame_count: Descriptors of frames; 0 once removed.
+        sound_count: Descriptors of sounds; 0 once removed.
     """
 
     program_id: str
@@ -164,6 +174,7 @@ class ProgramRecord:
     source_fingerprint: str
     asset_count: int
     frame_count: int
+    sound_count: int = 0
 
     def __post_init__(self) -> None:
         if self.state not in ("live", "removed"):
@@ -181,8 +192,10 @@ class AssetRecord:
         path: Where the file was when it was added.
         title: What it is called.
         duration_seconds: Length of the file.
-        frame_count: Its descriptors.
-        ordinal: Its place in the program, from 0; frame ids run through the assets in this order.
+        frame_count: Its descriptors of frames.
+        ordinal: Its place in the program, from 0; ids of frames, and those of sounds, run through the
+            assets in this order.
+        sound_count: Its descriptors of sounds.
     """
 
     program_id: str
@@ -193,6 +206,12 @@ class AssetRecord:
     duration_seconds: float
     frame_count: int
     ordinal: int
+    sound_count: int = 0
+
+
+def count_of(record: ProgramRecord | AssetRecord, kind: Kind) -> int:
+    """How many descriptors of one kind a program or an asset has."""
+    return record.frame_count if kind == "frames" else record.sound_count
 
 
 @dataclass(frozen=True)
@@ -208,6 +227,7 @@ class ClipRecord:
         model: Fingerprint of the model of its descriptors.
         source_fingerprint: Tells the caller that the file is the same.
         kept_at: UTC, ISO 8601; set by :meth:`Writer.put_clips` where empty.
+        sound_model: Fingerprint of the model of its sounds; "" where nobody listened.
     """
 
     clip_id: str
@@ -218,10 +238,11 @@ class ClipRecord:
     model: str
     source_fingerprint: str = ""
     kept_at: str = ""
+    sound_model: str = ""
 
     def __post_init__(self) -> None:
         _check_text("clip_id", self.clip_id, empty_ok=False)
-        for name in ("path", "title", "model", "source_fingerprint", "kept_at"):
+        for name in ("path", "title", "model", "source_fingerprint", "kept_at", "sound_model"):
             _check_text(name, getattr(self, name))
         _check_seconds("duration_seconds", self.duration_seconds)
 
@@ -235,12 +256,15 @@ class StoredClip:
         t_seconds: (n,) strictly increasing.
         vectors: (n, d) float32; stored as float16.
         further: More descriptors of the same clip under names of the caller's: times and vectors of each.
+        sound: (m,) times and (m, ds) vectors of its sounds; None or no rows where it has none. Read
+            back, it is None only where the record names no ``sound_model``.
     """
 
     record: ClipRecord
     t_seconds: NDArray[np.float64]
     vectors: Vectors
     further: tuple[tuple[str, NDArray[np.float64], Vectors], ...] = ()
+    sound: tuple[NDArray[np.float64], Vectors] | None = None
 
     def __post_init__(self) -> None:
         _check_descriptors(self.t_seconds, self.vectors)
@@ -249,6 +273,10 @@ class StoredClip:
             _check_descriptors(t_seconds, vectors)
             if vectors.shape[1] != self.vectors.shape[1]:
                 raise ValueError(f"{name} has d = {vectors.shape[1]}, not {self.vectors.shape[1]}")
+        if self.sound is not None:
+            _check_descriptors(*self.sound)
+            if not self.record.sound_model:
+                raise ValueError(f"clip {self.record.clip_id} has sound but names no sound_model")
 
 
 @dataclass(frozen=True)
@@ -309,11 +337,11 @@ class ReviewRecord:
 
 @dataclass(frozen=True)
 class ProgramFrames:
-    """All frames of one number.
+    """All frames, or all sounds, of one number.
 
     Attributes:
         ids: (n,) ascending.
-        t_seconds: (n,) in the file of each frame's asset.
+        t_seconds: (n,) in the file of each one's asset.
         asset_ids: n asset ids.
         vectors: (n, d) float32, as float16 rounded them.
     """
@@ -326,7 +354,7 @@ class ProgramFrames:
 
 @dataclass(frozen=True)
 class FrameBatch:
-    """Some frames, in no promised order.
+    """Some frames, or some sounds, in no promised order.
 
     Attributes:
         ids: (n,) int64.

@@ -1,4 +1,4 @@
-"""The FAISS cache on disk: one snapshot of the visible frames, whole or not there.
+"""The FAISS cache on disk: one snapshot of the visible frames (or sounds), whole or not there.
 
 ``<store>/cache/<model>/`` holds one folder per snapshot and the file ``CURRENT`` that names the one
 to use::

@@ -1,5 +1,7 @@
 """One state of the catalog in memory: which frames there are, where they are from, their vectors.
 
+In the view of an index of sounds, read "sounds" for "frames": only its records speak of both.
+
 Shape letters: ``n`` frames, ``na`` assets, ``nb`` and ``nt`` rows of base and tail, ``d`` dimensions.
 """
 

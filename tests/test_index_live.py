@@ -7,6 +7,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,19 @@ from index.errors import CatalogError, IndexStoreError
 from index.exact import ExactIndex
 from index.faiss_backend import KINDS, FaissIndex
 from index.live import LiveIndex
-from index.rows import id_range
+from index.rows import KINDS as TABLES
+from index.rows import Kind, count_of, id_range
 from index.snapshot import SnapshotError, load_snapshot, save_snapshot
 from index.view import FrameInfo
 
-D = 6
+D, DS = 6, 4
 MODEL = ModelInfo("fp-1", "embedded", D)
+SOUND = ModelInfo("fp-s", "listener", DS)
 
 
-def grid(seed: int, n: int) -> np.ndarray:
+def grid(seed: int, n: int, d: int = D) -> np.ndarray:
     """Vectors whose inner products are exact, so that answers can be compared as they stand."""
-    return np.random.default_rng(seed).integers(-2, 3, size=(n, D)).astype(np.float32) / 2
+    return np.random.default_rng(seed).integers(-2, 3, size=(n, d)).astype(np.float32) / 2
 
 
 def assets_of(seed: int, sizes: tuple[int, ...] = (4, 0, 7)) -> list[NewAsset]:
@@ -43,6 +46,27 @@ def assets_of(seed: int, sizes: tuple[int, ...] = (4, 0, 7)) -> list[NewAsset]:
         )
         for i, n in enumerate(sizes)
     ]
+
+
+def sounding(assets: list[NewAsset], seed: int, sizes: tuple[int, ...] = (5, 2)) -> list[NewAsset]:
+    """The assets, as many as there are sizes with so many sounds."""
+    sounds = [(np.arange(n) * 1.5, grid(seed * 10 + i, n, DS)) for i, n in enumerate(sizes, start=7)]
+    heard = [replace(asset, sound=sound) for asset, sound in zip(assets, sounds, strict=False)]
+    return heard + assets[len(heard) :]
+
+
+def add_heard(catalog: Catalog, program_id: str, seed: int) -> list[NewAsset]:
+    """Add a program with sounds: 5, 2 and none, beside 4, 0 and 7 frames."""
+    assets = sounding(assets_of(seed), seed)
+    with catalog.writing() as writer:
+        writer.add_program(NewProgram(program_id), assets)
+    return assets
+
+
+def descriptors_of(asset: NewAsset, table: Kind) -> tuple[np.ndarray, np.ndarray]:
+    if table == "frames":
+        return asset.t_seconds, asset.vectors
+    return asset.sound or (np.zeros(0), np.zeros((0, DS), np.float32))
 
 
 def add(catalog: Catalog, program_id: str, seed: int, sizes: tuple[int, ...] = (4, 0, 7)) -> None:
@@ -60,23 +84,32 @@ def catalog(tmp_path: Path) -> Catalog:
     return Catalog.create(tmp_path / "store", MODEL)
 
 
+@pytest.fixture
+def heard(catalog: Catalog) -> Catalog:
+    """A store that holds sounds."""
+    with catalog.writing() as writer:
+        writer.use_sound(SOUND)
+    return catalog
+
+
 def assert_shows(live: LiveIndex, catalog: Catalog, model: dict[str, list[NewAsset]]) -> None:
-    """Search, locate and frames are those of ``model``, by value; and verify agrees."""
+    """Search, locate and frames (or sounds) are those of ``model``, by value; and verify agrees."""
     numbers = {record.program_id: record.number for record in catalog.programs()}
     assert sorted(live.programs) == sorted(model)
     assert live.version == catalog.version()
-    exact = ExactIndex(D)
+    exact = ExactIndex(live.d)
     where: dict[int, tuple[str, str, float]] = {}
     for program_id, assets in model.items():
         first = id_range(numbers[program_id])[0]
         for asset in assets:
-            n = asset.t_seconds.size
-            exact.add(asset.vectors, np.arange(first, first + n))
-            for i, t in enumerate(asset.t_seconds.tolist()):
+            times, vectors = descriptors_of(asset, live.table)
+            n = times.size
+            exact.add(vectors, np.arange(first, first + n))
+            for i, t in enumerate(times.tolist()):
                 where[first + i] = (program_id, asset.asset_id, t)
             first += n
     assert live.ntotal == exact.ntotal
-    xq = grid(999, 4)
+    xq = grid(999, 4, live.d)
     got, want = live.search(xq, 9), exact.search(xq, 9)
     np.testing.assert_array_equal(got.similarities, want.similarities)
     if live.kind == "flat":
@@ -97,9 +130,10 @@ def assert_shows(live: LiveIndex, catalog: Catalog, model: dict[str, list[NewAss
     for position, record in enumerate(live.assets):
         asset = next(a for a in model[record.program_id] if a.asset_id == record.asset_id)
         found_ids, seconds, vectors = live.frames_of_asset(position)
-        np.testing.assert_array_equal(seconds, asset.t_seconds)
-        np.testing.assert_array_equal(vectors, asset.vectors)
+        for array, wanted in zip((seconds, vectors), descriptors_of(asset, live.table), strict=True):
+            np.testing.assert_array_equal(array, wanted)
         assert vectors.dtype == np.float32
+        assert live.view.frame_count[position] == count_of(record, live.table) == len(seconds)
         assert [where[i][:2] for i in found_ids.tolist()] == [(record.program_id, record.asset_id)] * len(
             seconds
         )
@@ -111,6 +145,7 @@ def assert_shows(live: LiveIndex, catalog: Catalog, model: dict[str, list[NewAss
 # ---------------------------------------------------------------- any sequence of changes
 
 
+@pytest.mark.parametrize("table", TABLES)
 @settings(
     max_examples=3,
     deadline=None,
@@ -118,12 +153,15 @@ def assert_shows(live: LiveIndex, catalog: Catalog, model: dict[str, list[NewAss
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a smaller seed is no simpler case
 )
 @given(seed=st.integers(0, 2**32 - 1))
-def test_any_sequence_of_changes(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_any_sequence_of_changes(seed: int, table: Kind, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Add, replace, remove, save, compact, reopen: a reader and the writer's own index stay right."""
     rng = np.random.default_rng(seed)
     catalog = Catalog.create(tmp_path_factory.mktemp("live") / "s", MODEL)
-    live, reader_catalog = LiveIndex.open(catalog), Catalog.open(catalog.path)
-    reader = LiveIndex.open(reader_catalog)
+    if table == "sounds":
+        with catalog.writing() as writer:
+            writer.use_sound(SOUND)
+    live, reader_catalog = LiveIndex.open(catalog, table=table), Catalog.open(catalog.path)
+    reader = LiveIndex.open(reader_catalog, table=table)
     model: dict[str, list[NewAsset]] = {}
     for step in range(14):
         action = rng.choice([*["add"] * 5, *["remove"] * 2, "save", "force", "compact", "reopen"])
@@ -132,6 +170,9 @@ def test_any_sequence_of_changes(seed: int, tmp_path_factory: pytest.TempPathFac
             if action == "add":
                 sizes = tuple(int(n) for n in rng.integers(0, 9, size=rng.integers(0, 4)))
                 model[name] = assets_of(int(rng.integers(10**6)), sizes)
+                if table == "sounds":
+                    n_sounds = tuple(int(n) for n in rng.integers(0, 9, size=rng.integers(0, 4)))
+                    model[name] = sounding(model[name], int(rng.integers(10**6)), n_sounds)
                 writer.add_program(NewProgram(name), model[name])
             elif action == "remove":
                 writer.remove_programs([name])
@@ -141,13 +182,100 @@ def test_any_sequence_of_changes(seed: int, tmp_path_factory: pytest.TempPathFac
             elif action == "compact":
                 writer.compact(keep_seconds=0)
         if action == "reopen":
-            live = LiveIndex.open(catalog)
+            live = LiveIndex.open(catalog, table=table)
         live.refresh()
         assert_shows(live, catalog, model)
         if step % 4 == 3:
             reader.refresh()
             assert_shows(reader, reader_catalog, model)
-    assert_shows(LiveIndex.open(Catalog.open(catalog.path)), catalog, model)
+    for each in TABLES if table == "sounds" else ["frames"]:
+        assert_shows(LiveIndex.open(Catalog.open(catalog.path), table=each), catalog, model)
+
+
+# ---------------------------------------------------------------- sounds
+
+
+@pytest.mark.parametrize("kind", [None, "ivf"])
+def test_an_index_of_sounds_survives_saving_and_changes(heard: Catalog, kind: str | None) -> None:
+    """Saved, reopened and changed beside the frames' index, with programs that have no sounds."""
+    model = {f"p{i}": add_heard(heard, f"p{i}", i) for i in range(4)}
+    model["mute"] = assets_of(9)
+    add(heard, "mute", 9)
+    frames = LiveIndex.open(heard)
+    sounds = LiveIndex.open(heard, kind=kind, table="sounds")
+    assert (sounds.table, sounds.d, sounds.ntotal, frames.ntotal) == ("sounds", DS, 28, 55)
+    for live in (frames, sounds):
+        assert save(live, heard)
+        assert_shows(live, heard, model)
+    assert len(list((heard.path / "cache").iterdir())) == 2, "a folder for each model"
+    reopened = LiveIndex.open(Catalog.open(heard.path), kind=kind, table="sounds")
+    assert (reopened.view.base.shape[0], reopened.view.tail.shape[0]) == (28, 0)
+    assert_shows(reopened, heard, model)
+    with heard.writing() as writer:
+        writer.remove_programs(["p0"])
+        del model["p0"]
+    model["p1"] = add_heard(heard, "p1", 77)
+    model["new"] = add_heard(heard, "new", 78)
+    for live in (sounds, reopened, frames):
+        assert live.refresh()
+        assert_shows(live, heard, model)
+        assert not live.refresh()
+    assert sounds.program_records == frames.program_records
+    assert sounds.assets == frames.assets
+    np.testing.assert_array_equal(sounds.view.program_position, frames.view.program_position)
+    assert save(sounds, heard)
+    with heard.writing() as writer:
+        sounds.rebuild(writer)
+    for live in (sounds, LiveIndex.open(heard, kind=kind, table="sounds")):
+        assert live.view.tail.shape == (0, DS)
+        assert_shows(live, heard, model)
+    asset = next(i for i, record in enumerate(sounds.assets) if record.sound_count == 5)
+    assert sounds.frames_between(asset, 1.5, 4.5)[1].tolist() == [1.5, 3.0]
+
+
+def test_there_is_no_index_of_sounds_where_there_are_none(catalog: Catalog) -> None:
+    """Until they come; the one who opens need not have refreshed."""
+    add(catalog, "mute", 1)
+    reader = Catalog.open(catalog.path)
+    with pytest.raises(ValueError, match="holds no sounds"):
+        LiveIndex.open(reader, table="sounds")
+    with catalog.writing() as writer:
+        writer.use_sound(SOUND)
+    live = LiveIndex.open(reader, table="sounds")
+    assert (live.ntotal, live.programs) == (0, ("mute",))
+    model = {"mute": assets_of(1), "p": add_heard(catalog, "p", 2)}
+    live.refresh()
+    assert_shows(live, catalog, model)
+
+
+def test_damaged_sounds_are_found_and_the_frames_go_on(heard: Catalog) -> None:
+    """A value, a row lost, one doubled, and a count that is not so: named as sounds, of the program."""
+    for name, seed in (("p", 1), ("q", 2)):
+        add_heard(heard, name, seed)
+    live, table, first = LiveIndex.open(heard, table="sounds"), heard._tables["sounds"], id_range(2)[0]
+    save(live, heard)
+    table.update(where=f"id = {first}", values={"t_seconds": 0.25})
+    assert live.verify() == []
+    assert live.verify(full=True) == ["program 'q': 1 sounds differ from the tables"]
+    table.add(table.search().where(f"id = {first}").to_arrow())
+    assert live.verify() == ["program 'q': the tables hold 8 sounds, the index 7"]
+    with pytest.raises(CatalogError, match=r"table sounds is damaged: 1 sounds are missing or double.*'q'"):
+        live.rebuild()
+    table.delete(f"id = {first}")
+    assert live.verify() == ["program 'q': the tables hold 6 sounds, the index 7"]
+    live._faiss.remove_range(first, first + 1)
+    assert "FAISS holds 13 sounds that are not the 14 of the tables" in live.verify()
+    frames = LiveIndex.open(heard)
+    assert frames.verify(full=True) == []
+    heard._tables["programs"].update(where="program_id = 'p'", values={"sound_count": 9})
+    with pytest.raises(CatalogError, match=r"'p' says 3 assets with 9 sounds, but .* has 3 with 7"):
+        LiveIndex.open(heard, table="sounds")
+    assert LiveIndex.open(heard).verify(full=True) == []
+    _flip(_files(heard.path) / "vectors.npy")
+    assert any("vectors.npy fails its checksum" in line for line in live.verify(full=True))
+
+
+# ---------------------------------------------------------------- kinds
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -599,12 +727,12 @@ def test_tables_that_change_while_they_are_read(catalog: Catalog, monkeypatch: p
     other, seeds = Catalog.open(catalog.path), iter(range(2, 100))
     read, times = live_module._read_frames, [1]
 
-    def meddle(from_catalog: Catalog, assets: Any) -> Any:
+    def meddle(from_catalog: Catalog, *args: Any) -> Any:
         if times[0]:
             times[0] -= 1
             add(other, "p", next(seeds))
             from_catalog.refresh()
-        return read(from_catalog, assets)
+        return read(from_catalog, *args)
 
     monkeypatch.setattr(live_module, "_read_frames", meddle)
     live = LiveIndex.open(catalog)
