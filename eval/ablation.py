@@ -22,19 +22,19 @@ from eval.judging import LEVELS, ClipInfo
 from eval.making import read_json
 from eval.run_files import CLIPS, FIGURES, load_clips
 from index.live import LiveIndex
-from index.view import LiveView
 from matcher.background import Background
 from matcher.calibration import Calibration, calibration_of
 from matcher.config import Settings
+from matcher.considered import Considered
 from matcher.decision import FEATURES, Evidence, Weights
 from matcher.encoders.base import ModelInfo
 from matcher.errors import InputError
 from matcher.lines import Line
-from matcher.linking import Considered, Linker
+from matcher.linking import Kit, Linker
 from matcher.localize import Match
 from matcher.records import Descriptors, Look
 from matcher.show import print_table, say
-from matcher.store import open_live, translated
+from matcher.store import open_live, open_sounds, translated
 from matcher.voting import Hits
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class UnorderedLinker(Linker):
         program: int,
         rival: NDArray[np.float32],  # noqa: ARG002, the frames of another program are not left out
         level: NDArray[np.float32],  # noqa: ARG002, hits are above it
-        view: LiveView,  # noqa: ARG002, nothing is compared but the hits
+        kit: Kit,  # noqa: ARG002, nothing is compared but the hits
     ) -> list[Match]:
         own = hits.select(hits.program == program)
         if len(own) == 0:
@@ -126,7 +126,12 @@ def _similarity_feature(similarity: float) -> float:
 
 
 def variations(
-    live: LiveIndex, settings: Settings, calibration: Calibration, level: float
+    live: LiveIndex,
+    settings: Settings,
+    calibration: Calibration,
+    level: float,
+    *,
+    sound: LiveIndex | None = None,
 ) -> dict[str, Linker]:
     """The whole system and what is left of it without each of its parts.
 
@@ -135,11 +140,13 @@ def variations(
         settings: Of the whole.
         calibration: Of the whole.
         level: What chance gives every frame, in place of what the background says of each.
+        sound: The catalogue's sounds; None where it has none.
 
     Returns:
         By what is taken away:
 
         * "nothing": for reference, on the same footing;
+        * "sound": nobody listens;
         * "second look": every look but the first is left out;
         * "background": chance gives every frame the same;
         * "hub share": a frame's vote goes in full to every program that resembles it;
@@ -153,12 +160,13 @@ def variations(
     link = calibration.link if settings.decision.link is None else settings.decision.link
     similarity = replace(calibration, weights=SimilarityAlone.with_bar(link))
     return {
-        NOTHING: Linker(live, settings, calibration),
-        "second look": FirstLookLinker(live, settings, calibration),
-        "background": Linker(live, settings, even),
-        "hub share": Linker(live, unshared, calibration),
-        "alignment": UnorderedLinker(live, settings, calibration),
-        "decision": Linker(live, settings, similarity),
+        NOTHING: Linker(live, settings, calibration, sound=sound),
+        "sound": Linker(live, settings, calibration),
+        "second look": FirstLookLinker(live, settings, calibration, sound=sound),
+        "background": Linker(live, settings, even, sound=sound),
+        "hub share": Linker(live, unshared, calibration, sound=sound),
+        "alignment": UnorderedLinker(live, settings, calibration, sound=sound),
+        "decision": Linker(live, settings, similarity, sound=sound),
     }
 
 
@@ -215,12 +223,14 @@ def ablation_rows(
             " run the command that made it again"
         )
     model = ModelInfo(catalog.model.name, catalog.model.fingerprint, catalog.model.d)
-    calibration = calibration_of(Path(catalog.path), model)
+    heard = None if catalog.sound_model is None else catalog.sound_model.fingerprint
+    calibration = calibration_of(Path(catalog.path), model, heard)
     rows: list[PublicObject] = []
     with translated():
         live = open_live(catalog, settings.index)
+        sound = open_sounds(catalog, settings)
         level = median_level(catalog, calibration.background, read)
-        for name, linker in variations(live, settings, calibration, level).items():
+        for name, linker in variations(live, settings, calibration, level, sound=sound).items():
             again: Sequence[Mapping[str, Any]] = answers
             if name != NOTHING:  # a clip that is kept is answered as it was
                 say(f"without {name}: linking {len(read)} clips again")

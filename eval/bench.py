@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from matcher.decode import Sampling, decode_all
 from matcher.describe import Block, describe_files, prepared_blocks
 from matcher.encoders.base import FrameEncoder
+from matcher.listen import Listener
 from matcher.records import Descriptors
 
 #: The pipeline's rate should be at least this share of the slower side's.
@@ -165,6 +166,7 @@ def bench_ingest(
     encoder: FrameEncoder,
     sampling: Sampling,
     *,
+    listener: Listener | None = None,
     repeats: int = 3,
     clock: Clock = time.perf_counter,
 ) -> BenchTable:
@@ -179,6 +181,7 @@ def bench_ingest(
         paths: Videos.
         encoder: As it would run.
         sampling: Which frames.
+        listener: Listens in the same pass; there is then a row without it, too.
         repeats: Rounds, after one that does not count.
         clock: Seconds from some start.
 
@@ -199,10 +202,16 @@ def bench_ingest(
 
     steps = {
         "plain decoding": _plain_decoding(paths),
-        "decode": _decoding_side(paths, encoder, sampling),
+        "decode": _decoding_side(paths, encoder, sampling, listener),
         "encode": encode,
-        "pipeline": lambda: sum(found.frames_seen for _, found in _described(paths, encoder, sampling)),
     }
+
+    def pipeline_with(ear: Listener | None) -> Step:
+        return lambda: sum(found.frames_seen for _, found in _described(paths, encoder, sampling, ear))
+
+    if listener is not None:
+        steps["pipeline without sound"] = pipeline_with(None)
+    steps["pipeline"] = pipeline_with(listener)
     rounds, frames = _take_turns(steps, repeats, clock)
     pipeline = median(rounds["pipeline"])
     rows = tuple(
@@ -226,6 +235,7 @@ def bench_query(
     sampling: Sampling,
     link: Callable[[Path, Descriptors], object],
     *,
+    listener: Listener | None = None,
     repeats: int = 3,
     clock: Clock = time.perf_counter,
 ) -> BenchTable:
@@ -240,6 +250,7 @@ def bench_query(
         encoder: As it would run.
         sampling: Which frames of a clip.
         link: Answers one clip, such as ``Linker.link``.
+        listener: Listens in the same pass.
         repeats: Rounds, after one that does not count.
         clock: Seconds from some start.
 
@@ -251,7 +262,7 @@ def bench_query(
         ValueError: There is no file, or ``repeats`` is below 1.
     """
     _check(paths, repeats)
-    known = list(_described(paths, encoder, sampling))
+    known = list(_described(paths, encoder, sampling, listener))
 
     def link_all(clips: Iterator[tuple[Path, Descriptors]]) -> int:
         n_frames = 0
@@ -262,9 +273,9 @@ def bench_query(
 
     steps = {
         "plain decoding": _plain_decoding(paths),
-        "decode": _decoding_side(paths, encoder, sampling),
+        "decode": _decoding_side(paths, encoder, sampling, listener),
         "link": lambda: link_all(iter(known)),
-        "query": lambda: link_all(_described(paths, encoder, sampling)),
+        "query": lambda: link_all(_described(paths, encoder, sampling, listener)),
     }
     rounds, frames = _take_turns(steps, repeats, clock)
     query = median(rounds["query"])
@@ -318,14 +329,20 @@ def _plain_decoding(paths: Sequence[Path]) -> Step:
     return lambda: sum(decode_all(path) for path in paths)
 
 
-def _decoding_side(paths: Sequence[Path], encoder: FrameEncoder, sampling: Sampling) -> Step:
-    return lambda: sum(block.frames_seen for block in _blocks(paths, encoder, sampling) if block.last)
+def _decoding_side(
+    paths: Sequence[Path], encoder: FrameEncoder, sampling: Sampling, listener: Listener | None
+) -> Step:
+    return lambda: sum(
+        block.frames_seen for block in _blocks(paths, encoder, sampling, listener) if block.last
+    )
 
 
-def _blocks(paths: Sequence[Path], encoder: FrameEncoder, sampling: Sampling) -> Iterator[Block]:
+def _blocks(
+    paths: Sequence[Path], encoder: FrameEncoder, sampling: Sampling, listener: Listener | None = None
+) -> Iterator[Block]:
     """What the decoding thread makes of all files, on this thread."""
     for path in paths:
-        for block in prepared_blocks(path, encoder, sampling):
+        for block in prepared_blocks(path, encoder, sampling, listener=listener):
             if block.error is not None:
                 raise block.error
             yield block
@@ -358,9 +375,9 @@ def _prepared(
 
 
 def _described(
-    paths: Sequence[Path], encoder: FrameEncoder, sampling: Sampling
+    paths: Sequence[Path], encoder: FrameEncoder, sampling: Sampling, listener: Listener | None
 ) -> Iterator[tuple[Path, Descriptors]]:
-    for result in describe_files(paths, encoder, sampling):
+    for result in describe_files(paths, encoder, sampling, listener=listener):
         if result.descriptors is None:
             assert result.error is not None
             raise result.error

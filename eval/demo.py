@@ -531,7 +531,7 @@ def _linked(
     """Add the catalogue and link the clips as ``matcher add`` and ``matcher link`` do."""
     from matcher import pipeline
     from matcher.inputs import read_clip_manifest, read_program_manifest
-    from matcher.store import create_catalog, open_linker, open_live, translated
+    from matcher.store import create_catalog, open_linker, save_caches, translated
 
     programs, _ = read_program_manifest(keep / "programs.csv")
     clips, _ = read_clip_manifest(keep / "clips.csv")
@@ -545,9 +545,7 @@ def _linked(
                 bar.step(added.program_id)
                 if added.outcome == "failed":
                     say(f"{added.program_id}: {added.message}")
-        live = open_live(catalog, settings.index)
-        if counts["added"] + counts["replaced"]:
-            live.save(writer)
+        live = save_caches(catalog, settings.index, writer)
         _tell("programs: " + ", ".join(f"{n} {name}" for name, n in counts.items()), started)
         started = time.monotonic()
         linker = open_linker(catalog, settings, live)

@@ -19,7 +19,7 @@ from matcher.config import Settings
 from matcher.linking import Linker
 from matcher.pipeline import descriptors_of
 from matcher.show import progress_bar, say
-from matcher.store import open_catalog, open_linker, open_live, translated
+from matcher.store import open_catalog, open_linker, save_caches, translated
 
 if TYPE_CHECKING:
     from index.catalog import Catalog, Writer
@@ -67,8 +67,7 @@ def with_distractors(
                 started = time.monotonic()
                 fill(writer, blocks, filled, size)
                 filled = size
-                live = open_live(catalog, settings.index)
-                live.save(writer)
+                live = save_caches(catalog, settings.index, writer)
                 linker = open_linker(catalog, settings, live)
                 again = (
                     relinked(catalog, linker, encoder.info.fingerprint, answers, top=top) if size else answers

@@ -32,7 +32,7 @@ from matcher.errors import InputError
 from matcher.inputs import AssetJob, ProgramJob
 from matcher.pipeline import add_programs
 from matcher.show import progress_bar, say
-from matcher.store import create_catalog, open_live, translated
+from matcher.store import create_catalog, open_sounds, save_caches, translated
 from matcher.training.descriptor import Recipe, Training
 from matcher.training.validation import deal_folds
 
@@ -223,12 +223,14 @@ def _calibration(
                 if added.outcome == "failed":
                     raise InputError(f"{added.program_id}: {added.message}")
                 bar.step(added.program_id)
-        live = open_live(catalog, settings.index)
-        live.save(writer)
+        live = save_caches(catalog, settings.index, writer)
     start = Calibration(START, START_LINK, START_REVIEW, Background.empty(encoder.info.d, least=0.0))
     plan = Plan(clips=CALIBRATION_CLIPS)
     with progress_bar("calibrating", plan.clips) as bar:
-        calibrate(live, encoder, settings, plan, start, on_clip=bar.step).calibration.save(path)
+        done = calibrate(
+            live, encoder, settings, plan, start, sound=open_sounds(catalog, settings), on_clip=bar.step
+        )
+    done.calibration.save(path)
 
 
 def _job(program_id: str, path: Path) -> ProgramJob:

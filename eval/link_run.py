@@ -36,7 +36,7 @@ from matcher.linking import Linker
 from matcher.pipeline import KEEP_BATCH, add_programs, keep, query_clips
 from matcher.records import Answer
 from matcher.show import print_json, print_table, progress_bar, say, summary
-from matcher.store import create_catalog, open_catalog, open_linker, open_live, translated
+from matcher.store import create_catalog, open_catalog, open_linker, save_caches, translated
 
 if TYPE_CHECKING:
     from index.catalog import Catalog, Writer
@@ -211,8 +211,7 @@ def link_clips(
         if calibration is not None:
             calibration.save(Path(catalog.path) / FILE_NAME)
         _add_catalogue(writer, made.programs_manifest, encoder, settings)
-        live = open_live(catalog, settings.index)
-        live.save(writer)
+        live = save_caches(catalog, settings.index, writer)
         linker = open_linker(catalog, settings, live)
         wanted = [job for job in jobs if job.clip_id in asked]
         answers = _answered(out, clips, wanted, linker, encoder, settings, writer=writer)

@@ -75,6 +75,10 @@ class Background:
         kept = self.program != program
         return Background(self.vectors[kept], self.program[kept], self.least)
 
+    def to_bytes(self) -> bytes:
+        """What a calibration's version hashes."""
+        return self.vectors.astype(np.float16).tobytes() + self.program.astype(np.int32).tobytes()
+
     def tensors(self) -> dict[str, NDArray[np.generic]]:
         """As a file holds it; vectors as float16."""
         return {"vectors": self.vectors.astype(np.float16), "program": self.program}

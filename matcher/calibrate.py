@@ -19,24 +19,26 @@ from index.live import LiveIndex
 from matcher.background import Background
 from matcher.calibrate_background import draw_background
 from matcher.calibrate_cases import Examiner, Trial
-from matcher.calibrate_clips import make_clips, plan_cuts
+from matcher.calibrate_clips import Cut, Stretch, make_clips, plan_cuts
 from matcher.calibrate_figures import COLUMNS, Figures, measure
 from matcher.calibrate_fit import (
     FOLDS,
-    best_cases,
-    fit,
+    Fitted,
+    fit_both,
     fit_by_folds,
     link_threshold,
     review_threshold,
     score,
 )
 from matcher.calibrate_kept import SelfMade, load_clips, save_clips
-from matcher.calibration import FILE_NAME, Calibration, shipped
+from matcher.calibrate_sound import heard_of
+from matcher.calibration import FILE_NAME, Calibration, SoundCalibration, shipped
 from matcher.config import Settings
-from matcher.decision import FEATURES, Weights
+from matcher.decision import SOUND_FEATURES, Weights
 from matcher.decode import Sampling
 from matcher.encoders.base import FrameEncoder
 from matcher.errors import InputError, StoreError
+from matcher.listen import Listener, listener_of
 
 if TYPE_CHECKING:
     from index.catalog import Catalog
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 #: from chance to identity, hardly a lead, three frames in two pieces, a third of the clip) to about -4.5, and
 #: a copy (0.85, more than half of the way, a clear lead, ten frames, nearly all of the clip) to about 4.5.
 START = Weights((1.0, 4.5, 2.0, 1.0, 2.5, -2.0, -1.5, -1.0, -1.5), -6.8)
+#: And what it listens with: a patch of sound resembles hardly any other by chance.
+START_SOUND = Weights((0.5, 4.0, 2.0, 1.0, 2.0, -2.0, 0.0, 0.0, -1.5, 4.0), -5.0, SOUND_FEATURES)
 START_LINK, START_REVIEW = 0.95, 0.3
 #: The clips are asked so often, each time with the weights of the time before.
 ROUNDS = 2
@@ -111,11 +115,25 @@ class Calibrated:
             "background_frames": len(calibration.background.vectors),
             "background_programs": calibration.background.n_programs,
             "least": calibration.background.least,
-            "weights": dict(zip(FEATURES, calibration.weights.weights, strict=True)),
+            "weights": _named(calibration.weights),
             "bias": calibration.weights.bias,
+            "sound": None if calibration.sound is None else _sound_object(calibration.sound),
             "before": self.before.to_json(),
             "after": self.after.to_json(),
         }
+
+
+def _named(weights: Weights) -> dict[str, float]:
+    return dict(zip(weights.names, weights.weights, strict=True))
+
+
+def _sound_object(sound: SoundCalibration) -> dict[str, Any]:
+    return {
+        "weights": _named(sound.weights),
+        "bias": sound.weights.bias,
+        "background_patches": len(sound.background.vectors),
+        "least": sound.background.least,
+    }
 
 
 def present_calibration(store: Path) -> Calibration:
@@ -136,6 +154,7 @@ def make_material(
     sampling: Sampling,
     plan: Plan,
     *,
+    listener: Listener | None = None,
     on_clip: Callable[[str], None] | None = None,
 ) -> list[SelfMade]:
     """Make clips and describe them.
@@ -146,20 +165,52 @@ def make_material(
         encoder: Its model.
         sampling: Of clips.
         plan: How many.
+        listener: Describes their sound; None to look only.
         on_clip: Called with the program of each clip that is done.
 
     Raises:
         InputError: No program has a file at its path.
     """
     cuts = plan_cuts(live.view, clips=plan.clips, programs=plan.programs, sampling=sampling, seed=plan.seed)
+    by_number = {cut.number: cut for of_asset in cuts for cut in of_asset}
     found = []
     for made in make_clips(live.view, cuts, sampling=sampling, seed=plan.seed):
         clip = examiner.describe(made, encoder)
+        if listener is not None:
+            clip = with_sound(clip, made.stretches, list(by_number.values()), live, listener, seed=plan.seed)
         if len(clip.clip):
             found.append(clip)
         if on_clip is not None:
             on_clip(clip.programs[0])
     return found
+
+
+def with_sound(
+    clip: SelfMade,
+    stretches: Sequence[Stretch],
+    cuts: Sequence[Cut],
+    live: LiveIndex,
+    listener: Listener,
+    *,
+    seed: int,
+) -> SelfMade:
+    """A clip with its sound.
+
+    Args:
+        clip: Its pictures.
+        stretches: What it shows.
+        cuts: Of all clips.
+        live: The catalogue.
+        listener: Describes the sound.
+        seed: Draws it.
+    """
+    cut = next(cut for cut in cuts if cut.number == clip.number)
+    strange = [one.stretch for one in cuts if one.stretch.program != cut.stretch.program]
+    second = stretches[1] if "mixed" in clip.edits else None
+    heard = heard_of(
+        live.view, cut, second, strange, listener, length_seconds=clip.clip.duration_seconds, seed=seed
+    )
+    return replace(clip, clip=replace(clip.clip, sound=heard))
 
 
 def kept_or_made(keep: Path | None, model: str, make: Callable[[], list[SelfMade]]) -> list[SelfMade]:
@@ -183,6 +234,7 @@ def calibrate(
     plan: Plan,
     present: Calibration,
     *,
+    sound: LiveIndex | None = None,
     keep: Path | None = None,
     on_clip: Callable[[str], None] | None = None,
 ) -> Calibrated:
@@ -194,6 +246,7 @@ def calibrate(
         settings: Sampling of clips, and voting.
         plan: How much, and what is wanted.
         present: What is decided by now: it is looked with first, and compared with.
+        sound: Its sounds; None to look only.
         keep: File of clips, read where it is there and else written.
         on_clip: Called with the program of each clip made.
 
@@ -201,13 +254,14 @@ def calibrate(
         InputError: There are too few programs, none has a file at its path, or the clips tell nothing apart.
     """
     background = draw_background(live.view, frames=plan.background, seed=plan.seed)
-    looking = replace(present, background=background)
-    examiner = Examiner(live, settings, looking, seed=plan.seed)
+    listener = None if sound is None else listener_of(settings.sound, settings.sound.clip_hop_seconds)
+    looking = replace(present, background=background, sound=_start_sound(present, sound, listener, plan))
+    examiner = Examiner(live, settings, looking, seed=plan.seed, sound=sound)
     sampling = Sampling.parse(settings.sampling.clips)
     clips = kept_or_made(
         keep,
-        encoder.info.fingerprint,
-        lambda: make_material(examiner, live, encoder, sampling, plan, on_clip=on_clip),
+        encoder.info.fingerprint if listener is None else f"{encoder.info.fingerprint} {listener.mark}",
+        lambda: make_material(examiner, live, encoder, sampling, plan, listener=listener, on_clip=on_clip),
     )
     names = {clip.programs[0] for clip in clips}
     if len(names) < FOLDS:
@@ -221,10 +275,10 @@ def calibrate(
     for _ in range(ROUNDS):
         trials = [trial for clip in clips for trial in examiner.trials(clip)]
         if before is None:
-            best = score(trials, [present.weights] * len(trials))
+            best = score(trials, [_as_fitted(looking)] * len(trials))
             before = measure(best, link=present.link, review=present.review)
         fitted, after = _fit(trials, fitted, plan)
-        examiner.look_with(fitted.weights, link=fitted.link, review=fitted.review)
+        examiner.look_with(fitted)
     assert before is not None
     notes = f"{len(clips)} clips of {len(names)} programs, seed {plan.seed}; out of fold: {_words(after)}"
     done = replace(fitted, model=encoder.info.fingerprint, notes=notes)
@@ -235,14 +289,32 @@ def _fit(trials: Sequence[Trial], looking: Calibration, plan: Plan) -> tuple[Cal
     """Weights of all answers, thresholds of those measured out of fold, and what these do."""
     try:
         best = score(trials, fit_by_folds(trials, seed=plan.seed))
-        weights = fit(best_cases(trials))
+        both = fit_both(trials)
     except ValueError as error:
         raise InputError(f"{error}; give more --clips, or add programs") from error
     unknown = best.log_odds[~best.is_known]
     link = link_threshold(unknown, false_links=plan.false_links)
     review = review_threshold(best, link=link)
-    fitted = replace(looking, weights=weights, link=link, review=review)
+    sound = looking.sound
+    if sound is not None and both.sound is not None:
+        sound = replace(sound, weights=both.sound)
+    fitted = replace(looking, weights=both.picture, sound=sound, link=link, review=review)
     return fitted, measure(best, link=link, review=review)
+
+
+def _as_fitted(calibration: Calibration) -> Fitted:
+    return Fitted(calibration.weights, calibration.sound.weights if calibration.sound else None)
+
+
+def _start_sound(
+    present: Calibration, sound: LiveIndex | None, listener: Listener | None, plan: Plan
+) -> SoundCalibration | None:
+    """What is listened with first: a background of the catalogue, and the weights that there are."""
+    if sound is None or listener is None:
+        return None
+    background = draw_background(sound.view, frames=plan.background, seed=plan.seed)
+    weights = present.sound.weights if present.sound is not None else START_SOUND
+    return SoundCalibration(weights, background, listener.encoder.info.fingerprint)
 
 
 def _words(figures: Figures) -> str:

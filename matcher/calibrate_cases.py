@@ -25,11 +25,12 @@ from matcher.calibrate_clips import MadeClip, Stretch
 from matcher.calibrate_kept import SelfMade
 from matcher.calibration import Calibration
 from matcher.config import Settings
-from matcher.decision import Evidence, Weights
+from matcher.considered import Assessed, Considered, key_of
+from matcher.decision import Evidence
 from matcher.decode import Sampling
 from matcher.describe import describe_clip
 from matcher.encoders.base import FrameEncoder
-from matcher.linking import Assessed, Considered, Linker, key_of
+from matcher.linking import Linker
 from matcher.records import Descriptors, Look, rounded
 from matcher.second_look import FULL_LOOKS, SecondLook, look_through, views_of
 
@@ -46,10 +47,19 @@ Kind = Literal["known", "unknown", "known, few programs", "unknown, few programs
 
 @dataclass(frozen=True)
 class Case:
-    """One candidate of one answer."""
+    """One candidate of one answer.
 
-    evidence: Evidence
+    Attributes:
+        evidence: Of the pictures; None where they say nothing of it.
+        heard: Of the sound; likewise.
+        is_same_place: Both name one place.
+        is_right: Whether the clip shows it.
+    """
+
+    evidence: Evidence | None
     is_right: bool
+    heard: Evidence | None = None
+    is_same_place: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,11 +70,13 @@ class Trial:
         group: The program that the clip was cut from: what is fitted on it is not measured on it.
         kind: What the catalogue held.
         cases: Its best candidates, best first.
+        is_heard: Whether the clip was listened to.
     """
 
     group: str
     kind: Kind
     cases: tuple[Case, ...]
+    is_heard: bool = False
 
     @property
     def is_known(self) -> bool:
@@ -119,6 +131,7 @@ class RememberingLinker(Linker):
         calibration: Its background must be that of all calibrations that the findings are used with.
         hidden: Likewise.
         findings: Of one clip; what is missing is added.
+        sound: As of :class:`matcher.linking.Linker`.
     """
 
     def __init__(
@@ -129,27 +142,32 @@ class RememberingLinker(Linker):
         *,
         hidden: Sequence[int],
         findings: Findings,
+        sound: LiveIndex | None = None,
     ) -> None:
-        super().__init__(live, settings, calibration, hidden=hidden)
+        super().__init__(live, settings, calibration, hidden=hidden, sound=sound)
         self._findings = findings
 
     def consider(self, clip: Descriptors, known: Considered | None = None) -> Considered:
         """As any linker does; ``known`` is not needed."""
         del known
         view = self._live.view
-        first, *further = clip.looks
-        done = [look for look in further if key_of(look) in self._findings]
+        first, *others = clip.looks
+        done = [look for look in others if key_of(look) in self._findings]
         before = None
         if key_of(first) in self._findings:
             found = tuple(self._findings[key_of(look)] for look in (first, *done))
-            before = Considered(replace(clip, further=tuple(done)), view, found)
+            further = tuple(look for look in done if look.kind == "picture")
+            heard = next((look for look in done if look.kind == "sound"), None)
+            before = Considered(replace(clip, further=further, sound=heard), view, found)
         considered = super().consider(clip, before)
         for look, assessed in zip(clip.looks, considered.by_look, strict=True):
-            self._findings[key_of(look)] = [replace(candidate, matches=()) for candidate in assessed]
+            self._findings[key_of(look)] = list(assessed)
         return replace(considered, by_look=tuple(self._weighed(look) for look in clip.looks))
 
     def _weighed(self, look: Look) -> list[Assessed]:
-        weights = self._calibration.weights
+        weights, sound = self._calibration.weights, self._calibration.sound
+        if look.kind == "sound" and sound is not None:
+            weights = sound.weights
         return [
             replace(found, log_odds=weights.log_odds(found.evidence)) if found.evidence else found
             for found in self._findings[key_of(look)]
@@ -170,22 +188,32 @@ class Examiner:
         settings: Of voting.
         calibration: What is looked with; its thresholds say when a second look is taken.
         seed: Draws the small catalogues.
+        sound: The catalogue's sounds; None to look only.
     """
 
-    def __init__(self, live: LiveIndex, settings: Settings, calibration: Calibration, *, seed: int) -> None:
+    def __init__(
+        self,
+        live: LiveIndex,
+        settings: Settings,
+        calibration: Calibration,
+        *,
+        seed: int,
+        sound: LiveIndex | None = None,
+    ) -> None:
         self._findings: defaultdict[tuple[int, Kind], Findings] = defaultdict(dict)
         self._live = live
+        self._sound = sound
         self._settings = settings
         self._calibration = calibration
         self._seed = seed
         self._position = {program: position for position, program in enumerate(live.programs)}
 
-    def look_with(self, weights: Weights, *, link: float, review: float) -> None:
+    def look_with(self, calibration: Calibration) -> None:
         """Take other weights and thresholds from now on; what was found is not looked for again."""
-        self._calibration = replace(self._calibration, weights=weights, link=link, review=review)
+        self._calibration = calibration
 
     def describe(self, made: MadeClip, encoder: FrameEncoder) -> SelfMade:
-        """Describe a clip, through all views that any question about it will find promising."""
+        """Describe a clip's pictures, through all views that any question about it will find promising."""
         names = [self._live.programs[stretch.program] for stretch in made.stretches]
         first, album = describe_clip(made.frames, encoder)
         second_look = SecondLook(encoder, Sampling.parse(self._settings.sampling.clips))
@@ -204,15 +232,27 @@ class Examiner:
 
     def trials(self, made: SelfMade) -> Iterator[Trial]:
         """Every question about one clip, answered as a query would be."""
-        programs = self._live.view.programs
         for question in self._questions(made):
-            best = question.linker.consider(self._seen(question.linker, made)).assessed()
-            cases = [
-                Case(found.evidence, programs[found.program] in made.programs)
-                for found in best
-                if found.evidence is not None
-            ]
-            yield Trial(made.programs[0], question.kind, tuple(cases[:CASES_AN_ANSWER]))
+            mute = replace(made, clip=replace(made.clip, sound=None))
+            yield self._trial(question, mute)
+            if made.clip.sound is not None and self._sound is not None:
+                yield self._trial(question, made)
+
+    def _trial(self, question: _Question, made: SelfMade) -> Trial:
+        programs = self._live.view.programs
+        considered = question.linker.consider(self._seen(question.linker, made))
+        cases = [
+            Case(
+                found.picture.evidence if found.picture else None,
+                programs[found.program] in made.programs,
+                found.sound.evidence if found.sound else None,
+                found.is_same_place,
+            )
+            for found in question.linker.joined(considered)
+            if found.parts
+        ]
+        is_heard = made.clip.sound is not None
+        return Trial(made.programs[0], question.kind, tuple(cases[:CASES_AN_ANSWER]), is_heard)
 
     def _promising(self, linker: Linker, made: SelfMade) -> list[str]:
         """The views that a query would look at all frames through; none where the first look is enough."""
@@ -250,32 +290,35 @@ class Examiner:
         if made.number % FEW_EVERY == 0:
             n_others = min(len(rest), int(rng.integers(1, MOST_FEW + 1)))
             others = [int(program) for program in rng.choice(rest, n_others, replace=False)]
-            view = self._live.view
-            few = FewPrograms(view, [*own, *others[1:]])
-            yield self._question(made, "known, few programs", few, without)
-            yield self._question(made, "unknown, few programs", FewPrograms(view, others), without)
+            yield self._question(made, "known, few programs", self._live, without, few=[*own, *others[1:]])
+            yield self._question(made, "unknown, few programs", self._live, without, few=others)
 
     def _question(
         self,
         made: SelfMade,
         kind: Kind,
-        live: LiveIndex | FewPrograms,
+        live: LiveIndex,
         calibration: Calibration,
         hidden: Sequence[int] = (),
+        few: Sequence[int] | None = None,
     ) -> _Question:
         findings = self._findings[made.number, kind]
-        # What few programs have is all that a linker asks of a live index.
-        index = cast(LiveIndex, live)
-        return _Question(
-            kind,
-            RememberingLinker(index, self._settings, calibration, hidden=hidden, findings=findings),
+        sound = self._sound
+        if few is not None:
+            # What few programs have is all that a linker asks of a live index.
+            live = cast(LiveIndex, FewPrograms(live.view, few))
+            sound = None if sound is None else cast(LiveIndex, FewPrograms(sound.view, few))
+        linker = RememberingLinker(
+            live, self._settings, calibration, hidden=hidden, findings=findings, sound=sound
         )
+        return _Question(kind, linker)
 
     def _without(self, programs: Sequence[int]) -> Calibration:
-        background: Background = self._calibration.background
-        for program in programs:
-            background = background.without(program)
-        return replace(self._calibration, background=background)
+        sound = self._calibration.sound
+        if sound is not None:
+            sound = replace(sound, background=_without(sound.background, programs))
+        background = _without(self._calibration.background, programs)
+        return replace(self._calibration, background=background, sound=sound)
 
     def kin(self, stretches: Sequence[Stretch]) -> tuple[str, ...]:
         """Programs that hold the footage of a stretch without being the one it was cut from."""
@@ -297,3 +340,9 @@ class Examiner:
         length = stretch.stop_seconds - stretch.start_seconds
         t_seconds: NDArray[np.float64] = times - stretch.start_seconds
         return Descriptors(t_seconds, vectors, length, int(t_seconds.size))
+
+
+def _without(background: Background, programs: Sequence[int]) -> Background:
+    for program in programs:
+        background = background.without(program)
+    return background

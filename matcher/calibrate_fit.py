@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matcher.calibrate_cases import Case, Trial
-from matcher.decision import DUEL_WEIGHT, FEATURES, Weights
+from matcher.considered import join_log_odds
+from matcher.decision import DUEL_WEIGHT, FEATURES, SOUND_FEATURES, Evidence, Weights
 
 Floats = NDArray[np.float64]
 
@@ -25,7 +26,7 @@ RIDGE = 1.0
 #: What the sign of each feature's weight must be; a fit that says otherwise has learned an accident.
 SIGNS = {
     "similarity": 1, "excess": 1, "lead": 1, "frames": 1, "coverage": 1,
-    "speed": -1, "is_reversed": -1, "is_further": -1, "pieces": -1,
+    "speed": -1, "is_reversed": -1, "is_further": -1, "pieces": -1, "seen": 1,
 }  # fmt: skip
 #: Parts by program that take turns in being measured on.
 FOLDS = 3
@@ -57,23 +58,44 @@ class Sample:
     duel: Floats
     is_right: NDArray[np.bool_]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the features are."""
+        return FEATURES if self.features.shape[1] == len(FEATURES) else SOUND_FEATURES
+
     @classmethod
-    def of(cls, cases: Sequence[Case]) -> Sample:
-        """Of cases in their order."""
+    def of(cls, evidence: Sequence[Evidence], is_right: Sequence[bool], names: tuple[str, ...]) -> Sample:
+        """Of evidence in its order."""
         return cls(
-            np.array([case.evidence.features() for case in cases]).reshape(len(cases), len(FEATURES)),
-            np.array([DUEL_WEIGHT * case.evidence.lead * case.evidence.frames for case in cases]),
-            np.array([case.is_right for case in cases], bool),
+            np.array([one.features(names) for one in evidence]).reshape(len(evidence), len(names)),
+            np.array([DUEL_WEIGHT * one.lead * one.frames for one in evidence]),
+            np.array(is_right, bool),
         )
 
 
 def best_cases(trials: Sequence[Trial]) -> Sample:
-    """The best case of every answer that has one.
+    """The best case of every answer by the pictures alone that has one.
 
     It is what gets linked or not. The ones behind it are no such questions: most are wrong beyond doubt, and
     a clip that shows two programs makes right ones of some whose evidence is chance's.
     """
-    return Sample.of([trial.cases[0] for trial in trials if trial.cases])
+    best = [trial.cases[0] for trial in trials if trial.cases and not trial.is_heard]
+    seen = [(case.evidence, case.is_right) for case in best if case.evidence is not None]
+    return Sample.of([one for one, _ in seen], [right for _, right in seen], FEATURES)
+
+
+def heard_cases(trials: Sequence[Trial]) -> Sample:
+    """The best case by sound of every answer that was listened to and has one.
+
+    That is the first one with anything heard. Where it comes after one that is only seen, the pictures
+    have outweighed it, and it teaches how little such a sound is worth.
+    """
+    heard = []
+    for trial in trials:
+        first = next((case for case in trial.cases if case.heard is not None), None)
+        if trial.is_heard and first is not None and first.heard is not None:
+            heard.append((first.heard, first.is_right))
+    return Sample.of([one for one, _ in heard], [right for _, right in heard], SOUND_FEATURES)
 
 
 def fit(sample: Sample, *, ridge: float = RIDGE) -> Weights:
@@ -91,18 +113,18 @@ def fit(sample: Sample, *, ridge: float = RIDGE) -> Weights:
     # A feature that is always the same takes no part, whatever its scale.
     scale = np.where(sample.features.std(axis=0) > 1e-9, sample.features.std(axis=0), np.inf)
     standard = (sample.features - mean) / scale
-    signs = np.array([SIGNS[name] for name in FEATURES])
-    kept = np.ones(len(FEATURES), bool)
+    signs = np.array([SIGNS[name] for name in sample.names])
+    kept = np.ones(len(signs), bool)
     while True:
         found = _maximum(standard[:, kept], sample, ridge)
-        weights = np.zeros(len(FEATURES))
+        weights = np.zeros(len(signs))
         weights[kept] = found[:-1]
         wrong = weights * signs
         if wrong.min() >= 0:
             break
         kept[int(wrong.argmin())] = False
     weights = weights / scale
-    return Weights(tuple(float(w) for w in weights), float(found[-1] - weights @ mean))
+    return Weights(tuple(float(w) for w in weights), float(found[-1] - weights @ mean), sample.names)
 
 
 def _maximum(x: Floats, sample: Sample, ridge: float) -> Floats:
@@ -166,18 +188,47 @@ class Scored:
         return _logistic(self.log_odds)
 
 
-def score(trials: Sequence[Trial], weights: Sequence[Weights]) -> Scored:
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted.
+
+    Attributes:
+        picture: Weights of what is seen.
+        sound: Of what is heard; None where nobody listened.
+    """
+
+    picture: Weights
+    sound: Weights | None = None
+
+    def log_odds(self, case: Case) -> float:
+        """Of a candidate, by what is seen and heard of it."""
+        seen = None if case.evidence is None else self.picture.log_odds(case.evidence)
+        heard = None if case.heard is None or self.sound is None else self.sound.log_odds(case.heard)
+        return join_log_odds(seen, heard, is_same_place=case.is_same_place)
+
+
+def fit_both(trials: Sequence[Trial]) -> Fitted:
+    """Fit the pictures' weights, and the sound's where there are answers with anything heard.
+
+    Raises:
+        ValueError: The cases are all right or all wrong.
+    """
+    heard = heard_cases(trials)
+    return Fitted(fit(best_cases(trials)), fit(heard) if len(heard.is_right) else None)
+
+
+def score(trials: Sequence[Trial], weights: Sequence[Fitted]) -> Scored:
     """The best candidates of ``trials`` by the weights of each (one for each trial)."""
     odds, right = [], []
     for trial, own in zip(trials, weights, strict=True):
-        found = [own.log_odds(case.evidence) for case in trial.cases]
+        found = [own.log_odds(case) for case in trial.cases]
         best = int(np.argmax(found)) if found else -1
         odds.append(max(NOTHING, found[best]) if found else NOTHING)
         right.append(bool(found) and trial.cases[best].is_right)
     return Scored(np.array(odds), np.array(right, bool), np.array([trial.is_known for trial in trials], bool))
 
 
-def fit_by_folds(trials: Sequence[Trial], *, seed: int) -> list[Weights]:
+def fit_by_folds(trials: Sequence[Trial], *, seed: int) -> list[Fitted]:
     """For each trial weights that were fitted without the program that its clip was cut from.
 
     Raises:
@@ -188,9 +239,7 @@ def fit_by_folds(trials: Sequence[Trial], *, seed: int) -> list[Weights]:
         raise ValueError(f"clips of at least {FOLDS} programs are needed, got {len(groups)}")
     order = np.random.default_rng([seed, 3]).permutation(len(groups))
     fold = {groups[int(place)]: rank % FOLDS for rank, place in enumerate(order)}
-    fits = [
-        fit(best_cases([trial for trial in trials if fold[trial.group] != held])) for held in range(FOLDS)
-    ]
+    fits = [fit_both([trial for trial in trials if fold[trial.group] != held]) for held in range(FOLDS)]
     return [fits[fold[trial.group]] for trial in trials]
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matcher.errors import InputError
-from matcher.records import Descriptors, Look
+from matcher.records import SOUND, Descriptors, Look
 
-REVISION = 1
+REVISION = 2
 #: Times and vectors of one look.
 Piece = tuple[NDArray[np.float64], NDArray[np.float32]]
 
@@ -33,7 +33,7 @@ class SelfMade:
         programs: Ids of those that it shows; the first is the one that was meant.
         kin: Ids of others that hold the same footage.
         edits: What was done to it.
-        clip: Its first look, and as further looks its probes through all views.
+        clip: Its first look, as further looks its probes through all views, and its sound.
         full: Looks at all frames, through some of those views.
     """
 
@@ -48,6 +48,11 @@ class SelfMade:
         if not self.programs:
             raise ValueError("a clip shows at least one program")
 
+    @property
+    def pictures(self) -> tuple[Look, ...]:
+        """The looks at its pictures."""
+        return tuple(look for look in self.clip.looks if look.kind == "picture")
+
     def full_or_probe(self, name: str) -> Look:
         """The view's look at all frames, or what there is."""
         return next(look for look in (*self.full, *self.clip.further) if look.view == name)
@@ -55,12 +60,14 @@ class SelfMade:
 
 def save_clips(path: Path, clips: Sequence[SelfMade], *, model: str) -> None:
     """Write clips to one ``.npz`` file, with the fingerprint of their encoder."""
-    looks = [look for clip in clips for look in (*clip.clip.looks, *clip.full)]
+    looks = [look for clip in clips for look in (*clip.pictures, *clip.full)]
+    heard = [clip.clip.sound for clip in clips if clip.clip.sound is not None]
     words = {
         "revision": REVISION,
         "model": model,
         "clips": [
             {
+                "is_heard": clip.clip.sound is not None,
                 "number": clip.number, "programs": clip.programs, "kin": clip.kin, "edits": clip.edits,
                 "duration": clip.clip.duration_seconds, "seen": clip.clip.frames_seen,
                 "views": [look.view for look in clip.clip.further], "full": [look.view for look in clip.full],
@@ -75,6 +82,11 @@ def save_clips(path: Path, clips: Sequence[SelfMade], *, model: str) -> None:
             sizes=np.array([len(look) for look in looks], np.int64),
             t_seconds=np.concatenate([look.t_seconds for look in looks]),
             vectors=np.concatenate([look.vectors for look in looks]).astype(np.float16),
+            sound_sizes=np.array([len(look) for look in heard], np.int64),
+            sound_seconds=np.concatenate([np.zeros(0), *(look.t_seconds for look in heard)]),
+            sound_vectors=np.concatenate(
+                [look.vectors for look in heard] or [np.zeros((0, 1), np.float32)]
+            ).astype(np.float16),
         )
 
 
@@ -87,29 +99,38 @@ def load_clips(path: Path, *, model: str) -> list[SelfMade]:
     try:
         with np.load(path, allow_pickle=False) as file:
             words = json.loads(str(file["words"]))
-            sizes, times = file["sizes"], file["t_seconds"]
-            vectors = file["vectors"].astype(np.float32)
+            pieces = _pieces(file["sizes"], file["t_seconds"], file["vectors"])
+            heard = _pieces(file["sound_sizes"], file["sound_seconds"], file["sound_vectors"])
         if words["revision"] != REVISION or words["model"] != model:
             raise InputError(
                 f"{path} holds clips of another model or version; remove it, and they are made anew"
             )
-        ends = np.cumsum(sizes)[:-1]
-        pieces = zip(np.split(times, ends), np.split(vectors, ends), strict=True)
-        return [_clip(entry, pieces) for entry in words["clips"]]
+        return [_clip(entry, pieces, heard) for entry in words["clips"]]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} holds no clips of a calibration ({error}); remove it, or name another"
         ) from error
 
 
-def _clip(entry: dict[str, Any], pieces: Iterator[Piece]) -> SelfMade:
+def _pieces(
+    sizes: NDArray[np.int64], times: NDArray[np.float64], vectors: NDArray[np.float16]
+) -> Iterator[Piece]:
+    """Rows that lie one after the other, as looks of these sizes."""
+    start = 0
+    for size in sizes.tolist():
+        yield times[start : start + size], vectors[start : start + size].astype(np.float32)
+        start += size
+
+
+def _clip(entry: dict[str, Any], pieces: Iterator[Piece], heard: Iterator[Piece]) -> SelfMade:
     times, vectors = next(pieces)
     further = tuple(Look(view, *next(pieces)) for view in entry["views"])
+    sound = Look(SOUND, *next(heard), "sound") if entry["is_heard"] else None
     return SelfMade(
         entry["number"],
         tuple(entry["programs"]),
         tuple(entry["kin"]),
         tuple(entry["edits"]),
-        Descriptors(times, vectors, entry["duration"], entry["seen"], further),
+        Descriptors(times, vectors, entry["duration"], entry["seen"], further, sound),
         tuple(Look(view, *next(pieces)) for view in entry["full"]),
     )

@@ -9,15 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from matcher.background import Background
-from matcher.decision import FEATURES, Weights
+from matcher.decision import FEATURES, SOUND_FEATURES, Weights
 from matcher.encoders.base import ModelInfo
 from matcher.errors import StoreError
 
@@ -26,6 +29,25 @@ FILE_NAME = "calibration.safetensors"
 SHIPPED_NAME = "shipped_calibration.safetensors"
 #: Raise it when evidence is measured otherwise, so that older files are refused.
 REVISION = "3"
+
+
+@dataclass(frozen=True)
+class SoundCalibration:
+    """The same of sound.
+
+    Attributes:
+        weights: From evidence to confidence, what the pictures show of the place included.
+        background: What chance sounds like.
+        model: Fingerprint of the sound model that it was measured with; "" fits any.
+    """
+
+    weights: Weights
+    background: Background
+    model: str = ""
+
+    def __post_init__(self) -> None:
+        if self.weights.names != SOUND_FEATURES:
+            raise ValueError("the weights of a sound take its features")
 
 
 @dataclass(frozen=True)
@@ -39,6 +61,7 @@ class Calibration:
         background: What chance looks like.
         model: Fingerprint of the encoder that it was measured with; "" fits any.
         notes: How it was made, and what it measured.
+        sound: How what is heard counts; None where nobody is to listen.
     """
 
     weights: Weights
@@ -47,6 +70,7 @@ class Calibration:
     background: Background
     model: str = ""
     notes: str = ""
+    sound: SoundCalibration | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.review <= self.link <= 1:
@@ -59,22 +83,33 @@ class Calibration:
         thresholds = self.link, self.review, self.background.least
         numbers = [float(x) for x in (*self.weights.weights, self.weights.bias, *thresholds)]
         digest = hashlib.sha256(repr((REVISION, numbers)).encode())
-        digest.update(self.background.vectors.astype(np.float16).tobytes())
-        digest.update(self.background.program.astype(np.int32).tobytes())
+        digest.update(self.background.to_bytes())
+        if self.sound is not None:
+            heard = (*self.sound.weights.weights, self.sound.weights.bias, self.sound.background.least)
+            digest.update(repr([float(x) for x in heard]).encode())
+            digest.update(self.sound.background.to_bytes())
         return digest.hexdigest()[:12]
 
     def save(self, path: Path) -> None:
         """Write the file in one step: after a crash the old one is there, or the new one."""
         from safetensors.numpy import save_file
 
-        words = {
+        words: dict[str, Any] = {
             "revision": REVISION, "features": list(FEATURES), "weights": list(self.weights.weights),
             "bias": self.weights.bias, "link": self.link, "review": self.review,
             "least": self.background.least, "model": self.model, "notes": self.notes,
         }  # fmt: skip
+        tensors = self.background.tensors()
+        if self.sound is not None:
+            heard = self.sound
+            words["sound"] = {
+                "features": list(SOUND_FEATURES), "weights": list(heard.weights.weights),
+                "bias": heard.weights.bias, "least": heard.background.least, "model": heard.model,
+            }  # fmt: skip
+            tensors |= {f"sound_{name}": tensor for name, tensor in heard.background.tensors().items()}
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            save_file(self.background.tensors(), str(draft), metadata={"calibration": json.dumps(words)})
+            save_file(tensors, str(draft), metadata={"calibration": json.dumps(words)})
             draft.chmod(0o644)
             with draft.open("rb") as file:
                 os.fsync(file.fileno())
@@ -104,11 +139,27 @@ class Calibration:
                 Background.of_tensors(tensors, least=float(words["least"])),
                 words["model"],
                 words["notes"],
+                _sound_of(words.get("sound"), tensors),
             )
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise StoreError(
                 f"{path} is no calibration that can be read ({error}); remove it, or run: matcher calibrate"
             ) from error
+
+
+def _sound_of(
+    words: dict[str, Any] | None, tensors: Mapping[str, NDArray[np.generic]]
+) -> SoundCalibration | None:
+    """The sound's part of a file; None where it has none."""
+    if words is None or words["features"] != list(SOUND_FEATURES):
+        return None
+    own = {name.removeprefix("sound_"): tensor for name, tensor in tensors.items() if "sound_" in name}
+    weights = tuple(float(weight) for weight in words["weights"])
+    return SoundCalibration(
+        Weights(weights, float(words["bias"]), SOUND_FEATURES),
+        Background.of_tensors(own, least=float(words["least"])),
+        words["model"],
+    )
 
 
 @cache
@@ -118,16 +169,30 @@ def shipped() -> Calibration:
         return Calibration.load(path)
 
 
-def calibration_of(store: Path, model: ModelInfo) -> Calibration:
+def calibration_of(store: Path, model: ModelInfo, sound_model: str | None = None) -> Calibration:
     """The calibration that holds in a store.
 
     That of the store where there is one for the model; else the shipped one, whose background is left out
-    with another model than its own, for it means nothing there.
+    with another model than its own, for it means nothing there. The sound's part likewise.
+
+    Args:
+        store: Its folder.
+        model: Of its pictures.
+        sound_model: Fingerprint of that of its sounds; None where it has none.
 
     Raises:
         StoreError: The store's file is damaged or of another model.
     """
-    path = store / FILE_NAME
+    own = _calibration_of(store / FILE_NAME, model)
+    ways = [one.sound for one in (own, shipped()) if one.sound is not None]
+    fitting = next((one for one in ways if one.model in ("", sound_model)), None)
+    if fitting is None and ways and sound_model is not None:
+        weights = ways[-1].weights
+        fitting = SoundCalibration(weights, Background.empty(1, least=ways[-1].background.least))
+    return replace(own, sound=fitting)
+
+
+def _calibration_of(path: Path, model: ModelInfo) -> Calibration:
     if path.exists():
         own = Calibration.load(path)
         if own.model != model.fingerprint:

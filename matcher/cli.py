@@ -74,6 +74,7 @@ SamplingWord = Annotated[str | None, typer.Option("--sampling", help="fps=RATE o
 Clips = Annotated[list[Path] | None, typer.Argument(help="Clips.", readable=False)]
 Manifest = Annotated[Path | None, typer.Option("--manifest", help="CSV file; paths relative to its folder.")]
 Top = Annotated[int, typer.Option("--top", min=1, help="Best guesses to name.")]
+NoSound = Annotated[bool, typer.Option("--no-sound", help="Look only; do not listen.")]
 Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for another writer.")]
 DEFAULT_STORE = Path("matcher-store")
 
@@ -186,6 +187,7 @@ def add(
     encoder: Encoder = None,
     device: DeviceWord = None,
     precision: PrecisionWord = None,
+    no_sound: NoSound = False,
     config: Config = None,
     wait: Wait = 0.0,
     json: Json = False,
@@ -197,7 +199,9 @@ def add(
     """
     from matcher.inputs import program_job, read_program_manifest
 
-    settings = _settings(config, encoder=encoder, device=device, precision=precision, programs=sampling)
+    settings = _settings(
+        config, encoder=encoder, device=device, precision=precision, programs=sampling, no_sound=no_sound
+    )
     refused: list[Any] = []
     if manifest is not None:
         if program_id is not None:
@@ -218,7 +222,7 @@ def _add(
     from matcher.decode import Sampling
     from matcher.pipeline import add_programs
     from matcher.show import print_json, progress_bar, say, summary
-    from matcher.store import create_catalog, open_live, translated
+    from matcher.store import create_catalog, save_caches, translated
 
     Sampling.parse(settings.sampling.programs)
     started = time.monotonic()
@@ -242,7 +246,7 @@ def _add(
                     if writer.needs_compaction():
                         writer.compact()
             if counts["added"] + counts["replaced"]:
-                open_live(catalog, settings.index).save(writer)
+                save_caches(catalog, settings.index, writer)
     summary(counts, time.monotonic() - started)
     _exit_by(done=sum(counts.values()) - counts["failed"], failed=counts["failed"])
 
@@ -257,7 +261,7 @@ def remove(
 ) -> None:
     """Take programs out of the catalogue at once."""
     from matcher.show import print_json, say, summary
-    from matcher.store import open_catalog, open_live, translated
+    from matcher.store import open_catalog, save_caches, translated
 
     started = time.monotonic()
     settings = _settings(config)
@@ -265,7 +269,7 @@ def remove(
     with translated(), catalog.writing(wait_seconds=wait) as writer:
         gone = writer.remove_programs(program_ids)
         if gone:
-            open_live(catalog, settings.index).save(writer)
+            save_caches(catalog, settings.index, writer)
     unknown = [name for name in dict.fromkeys(program_ids) if name not in gone]
     for name in gone:
         if json:
@@ -291,11 +295,14 @@ def query(
     encoder: Encoder = None,
     device: DeviceWord = None,
     precision: PrecisionWord = None,
+    no_sound: NoSound = False,
     config: Config = None,
     json: Json = False,
 ) -> None:
     """Say which programs clips are from, and where."""
-    settings = _settings(config, encoder=encoder, device=device, precision=precision, clips=sampling)
+    settings = _settings(
+        config, encoder=encoder, device=device, precision=precision, clips=sampling, no_sound=no_sound
+    )
     _answer(clips, manifest, title, store, settings, top=top, as_json=json, wait=None)
 
 
@@ -310,6 +317,7 @@ def link(
     encoder: Encoder = None,
     device: DeviceWord = None,
     precision: PrecisionWord = None,
+    no_sound: NoSound = False,
     config: Config = None,
     wait: Wait = 0.0,
     json: Json = False,
@@ -319,7 +327,9 @@ def link(
     Clips kept before and unchanged are answered without being decoded, so a batch that was cut
     off can be run again.
     """
-    settings = _settings(config, encoder=encoder, device=device, precision=precision, clips=sampling)
+    settings = _settings(
+        config, encoder=encoder, device=device, precision=precision, clips=sampling, no_sound=no_sound
+    )
     _answer(clips, manifest, title, store, settings, top=top, as_json=json, wait=wait)
 
 
@@ -442,6 +452,7 @@ def explain(
     encoder: Encoder = None,
     device: DeviceWord = None,
     precision: PrecisionWord = None,
+    no_sound: NoSound = False,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -456,7 +467,9 @@ def explain(
     from matcher.show import print_json, print_table, say
     from matcher.store import open_catalog, translated
 
-    settings = _settings(config, encoder=encoder, device=device, precision=precision, clips=sampling)
+    settings = _settings(
+        config, encoder=encoder, device=device, precision=precision, clips=sampling, no_sound=no_sound
+    )
     # Before the work, so that a bad name costs none.
     target = picture_path(out, clip) if out is not None or not json else None
     model, catalog = _open(store, settings) if is_file(Path(clip)) else (None, open_catalog(store))
@@ -624,6 +637,7 @@ def calibrate(
     encoder: Encoder = None,
     device: DeviceWord = None,
     precision: PrecisionWord = None,
+    no_sound: NoSound = False,
     config: Config = None,
     wait: Wait = 60.0,
     json: Json = False,
@@ -636,18 +650,22 @@ def calibrate(
     from matcher.calibrate import Plan, present_calibration, save
     from matcher.calibrate import calibrate as fit
     from matcher.show import print_json, print_table, progress_bar, say, summary
-    from matcher.store import open_live, translated
+    from matcher.store import open_live, open_sounds, translated
 
     if not 0 < false_links < 1:
         raise InputError(f"--false-links must be above 0 and below 1, got {false_links}")
     started = time.monotonic()
-    settings = _settings(config, encoder=encoder, device=device, precision=precision, clips=sampling)
+    settings = _settings(
+        config, encoder=encoder, device=device, precision=precision, clips=sampling, no_sound=no_sound
+    )
     model, catalog = _open(store, settings)
     plan = Plan(clips, programs, background, false_links, seed)
     with translated():
         live = open_live(catalog, settings.index)
+        sound = open_sounds(catalog, settings)
+        present = present_calibration(store)
         with progress_bar("calibrating", clips) as bar:
-            done = fit(live, model, settings, plan, present_calibration(store), keep=keep, on_clip=bar.step)
+            done = fit(live, model, settings, plan, present, sound=sound, keep=keep, on_clip=bar.step)
         if out is None:
             path = save(catalog, done.calibration, wait_seconds=wait)
         else:
@@ -665,13 +683,14 @@ def calibrate(
 def index_verify(store: Store = DEFAULT_STORE, config: Config = None, json: Json = False) -> None:
     """Compare the search cache with the tables, by value; exit 0 only if they are equal."""
     from matcher.show import print_json, say
-    from matcher.store import open_catalog, open_live, translated
+    from matcher.store import open_catalog, open_every, translated
 
     with translated():
-        live = open_live(open_catalog(store), _settings(config).index)
-        problems = live.verify(full=True)
+        every = open_every(open_catalog(store), _settings(config).index)
+        problems = [problem for live in every for problem in live.verify(full=True)]
     if json:
-        print_json({"ok": not problems, "frames": live.ntotal, "problems": problems})
+        sounds = sum(live.ntotal for live in every[1:])
+        print_json({"ok": not problems, "frames": every[0].ntotal, "sounds": sounds, "problems": problems})
     for problem in problems:
         say(problem)
     say("the cache equals the tables" if not problems else "the cache differs; run `matcher index rebuild`")
@@ -683,25 +702,27 @@ def index_verify(store: Store = DEFAULT_STORE, config: Config = None, json: Json
 def index_rebuild(store: Store = DEFAULT_STORE, config: Config = None, wait: Wait = 0.0) -> None:
     """Make the search cache anew from the tables."""
     from matcher.show import say
-    from matcher.store import open_catalog, open_live, translated
+    from matcher.store import open_catalog, open_every, translated
 
     catalog = open_catalog(store)
     with translated(), catalog.writing(wait_seconds=wait) as writer:
-        live = open_live(catalog, _settings(config).index)
-        live.rebuild(writer)
-    say(f"rebuilt: {live.ntotal} frames, {live.kind}")
+        every = open_every(catalog, _settings(config).index)
+        for live in every:
+            live.rebuild(writer)
+    heard = "".join(f"; {live.ntotal} sounds, {live.kind}" for live in every[1:])
+    say(f"rebuilt: {every[0].ntotal} frames, {every[0].kind}{heard}")
 
 
 @index_app.command("compact", epilog="Example:  matcher index compact --store S --wait 600")
 def index_compact(store: Store = DEFAULT_STORE, config: Config = None, wait: Wait = 0.0) -> None:
     """Merge small files of the tables, drop old versions, and write the cache anew."""
     from matcher.show import say
-    from matcher.store import open_catalog, open_live, translated
+    from matcher.store import open_catalog, save_caches, translated
 
     catalog = open_catalog(store)
     with translated(), catalog.writing(wait_seconds=wait) as writer:
         writer.compact()
-        open_live(catalog, _settings(config).index).save(writer, force=True)
+        save_caches(catalog, _settings(config).index, writer, force=True)
     say("compacted")
 
 
@@ -713,17 +734,22 @@ def bench_ingest(
     encoder: Encoder = None,
     device: DeviceWord = None,
     precision: PrecisionWord = None,
+    no_sound: NoSound = False,
     config: Config = None,
     json: Json = False,
 ) -> None:
     """Decode alone, encode alone, and both side by side."""
     from eval.bench import bench_ingest as measure
     from matcher.decode import Sampling
+    from matcher.listen import listener_of
 
-    settings = _settings(config, encoder=encoder, device=device, precision=precision, programs=sampling)
-    table = measure(
-        videos, _load_encoder(settings), Sampling.parse(settings.sampling.programs), repeats=repeat
+    settings = _settings(
+        config, encoder=encoder, device=device, precision=precision, programs=sampling, no_sound=no_sound
     )
+    table = measure(
+        videos, _load_encoder(settings), Sampling.parse(settings.sampling.programs), repeats=repeat,
+        listener=listener_of(settings.sound, settings.sound.program_hop_seconds),
+    )  # fmt: skip
     _print_bench(table, json)
 
 
@@ -736,6 +762,7 @@ def bench_query(
     encoder: Encoder = None,
     device: DeviceWord = None,
     precision: PrecisionWord = None,
+    no_sound: NoSound = False,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -744,13 +771,15 @@ def bench_query(
     from matcher.decode import Sampling
     from matcher.store import open_linker
 
-    settings = _settings(config, encoder=encoder, device=device, precision=precision, clips=sampling)
+    settings = _settings(
+        config, encoder=encoder, device=device, precision=precision, clips=sampling, no_sound=no_sound
+    )
     model, catalog = _open(store, settings)
     linker = open_linker(catalog, settings)
     table = measure(
         clips, model, Sampling.parse(settings.sampling.clips),
         lambda path, found: linker.link(path.stem, str(path), found, model=model.info.fingerprint, top=5),
-        repeats=repeat,
+        listener=linker.listener(), repeats=repeat,
     )  # fmt: skip
     _print_bench(table, json)
 
@@ -830,6 +859,7 @@ def eval_link(
     encoder: Encoder = None,
     device: DeviceWord = None,
     precision: PrecisionWord = None,
+    no_sound: NoSound = False,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -840,7 +870,7 @@ def eval_link(
     """
     from eval.link_run import ablate_run, chosen_plan, run_link_benchmark, run_link_truth, show_figures
 
-    settings = _settings(config, encoder=encoder, device=device, precision=precision)
+    settings = _settings(config, encoder=encoder, device=device, precision=precision, no_sound=no_sound)
     made_here = films or material or quick or distractors or by_film
     if (truth is None) != (clips is None):
         raise InputError("--truth and --clips belong together")
@@ -855,7 +885,7 @@ def eval_link(
     if ablation_run is not None and not ablation:
         raise InputError("--ablation-run belongs to --ablation")
     numbers, described_by = (seed, dramas, unknown), (encoder, device, precision, config)
-    has_words = made_here or any(word is not None for word in (*numbers, *described_by))
+    has_words = made_here or any(word is not None for word in (*numbers, *described_by)) or no_sound
     started, words = time.monotonic(), shlex.join(["matcher", *sys.argv[1:]])
     if truth is not None and clips is not None:
         value = run_link_truth(truth, clips, store, out, settings, _load_encoder(settings), command=words)
@@ -890,24 +920,33 @@ def _train() -> None:
 
 @train_app.command(
     "descriptor",
-    epilog="Example:  matcher train descriptor --films films --out own.safetensors && matcher add"
-    " --encoder lite0@own.safetensors --store S --manifest programs.csv",
+    epilog="Examples:  matcher train descriptor --films films --out own.safetensors && matcher add"
+    " --encoder lite0@own.safetensors --store S --manifest programs.csv;  matcher train descriptor --sound"
+    " --films films --films dramas --weight 1 --weight 0.1 --out sounds.safetensors",
 )
 def train_descriptor(
     films: Annotated[list[Path], typer.Option("--films", help="Folder of films; may be repeated.")],
     out: Annotated[Path, typer.Option("--out", help="File to write, *.safetensors.")],
+    sound: Annotated[bool, typer.Option("--sound", help="Descriptors of sounds, not of frames.")] = False,
     weight: Annotated[
         list[float] | None, typer.Option("--weight", help="How much a film of a folder counts, one a folder.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Other edits, other folds.")] = 7,
-    d: Annotated[int | None, typer.Option("--d", help="Dimensions of a descriptor (512).")] = None,
+    d: Annotated[
+        int | None, typer.Option("--d", help="Dimensions of a descriptor (512; of a sound 128).")
+    ] = None,
     regularization: Annotated[
         float | None, typer.Option(help="Higher trusts the pairs less; see --grid.")
     ] = None,
     mean_share: Annotated[
         float | None, typer.Option(help="How much of the mean is taken away, 0 to 1.")
     ] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Of a film, evenly, at most.")] = 60,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of a film, evenly, at most (60; with --sound stretches of 14 seconds, 40)."
+        ),
+    ] = None,
     folds: Annotated[int, typer.Option(min=2, help="Parts that the films are validated in.")] = 3,
     grid: Annotated[bool, typer.Option("--grid", help="Validate other settings too.")] = False,
     exclude: Annotated[
@@ -921,14 +960,17 @@ def train_descriptor(
     """Fit the default encoder to one's own films: `--encoder lite0@FILE` then uses it.
 
     Frames and edited copies of them say in which directions edits move a descriptor; those then count
-    little. It is validated by series first: a file name up to its first "-" names the series.
+    little. It is validated by series first: a file name up to its first "-" names the series. With --sound
+    the same is done for the descriptors of sounds.
     """
     from matcher.training.descriptor import Recipe, Training
+    from matcher.training.sound_descriptor import SoundRecipe, SoundTraining
 
-    recipe = Recipe.of(d=d, regularization=regularization, mean_share=mean_share)
-    training = Training(
+    recipe = (SoundRecipe if sound else Recipe).of(d=d, regularization=regularization, mean_share=mean_share)
+    kind = SoundTraining if sound else Training
+    training = kind(
         tuple(films), tuple(weight or ()), tuple(exclude or ()), recipe, out=out, seed=seed,
-        n_frames=frames, n_folds=folds, note=note,
+        n_frames=kind.n_frames if frames is None else frames, n_folds=folds, note=note,
     )  # fmt: skip
     _train_descriptor(training, _settings(config, device=device), has_grid=grid, as_json=json)
 
@@ -937,13 +979,21 @@ def _train_descriptor(training: Training, settings: Settings, *, has_grid: bool,
     from matcher.encoders.registry import load_raw_lite0
     from matcher.show import print_json, print_table, progress_bar, say, summary
     from matcher.training.descriptor import TABLE_COLUMNS, grid, row_object, table_row
+    from matcher.training.sound_descriptor import SoundTraining, sound_grid
 
     started = time.monotonic()
     found = training.find_films()
-    encode = load_raw_lite0(device=settings.encoder.device, threads=settings.encoder.threads)
-    with progress_bar("describing", len(found)) as bar:
-        pairs = training.collect(found, encode, on_film=lambda film: bar.step(film.path.name))
-    recipes = grid(training.recipe) if has_grid else [training.recipe]
+    with contextlib.ExitStack() as stack:
+        if isinstance(training, SoundTraining):
+            bar = stack.enter_context(progress_bar("listening", len(found)))
+            pairs = training.listen(found, on_film=lambda film: bar.step(film.path.name))
+            around, use = sound_grid, f'spec = "logmel@{training.out}" under [sound] of --config'
+        else:
+            encode = load_raw_lite0(device=settings.encoder.device, threads=settings.encoder.threads)
+            bar = stack.enter_context(progress_bar("describing", len(found)))
+            pairs = training.collect(found, encode, on_film=lambda film: bar.step(film.path.name))
+            around, use = grid, f"--encoder lite0@{training.out}"
+    recipes = around(training.recipe) if has_grid else [training.recipe]
     rows = []
     with progress_bar("fitting", len(recipes) + 1) as bar:
         for recipe in recipes:
@@ -956,13 +1006,13 @@ def _train_descriptor(training: Training, settings: Settings, *, has_grid: bool,
         print_json({"out": str(training.out), "fingerprint": fingerprint, "films": len(pairs.films)})
     else:
         print_table("", TABLE_COLUMNS, [table_row(row) for row in rows])
-    say(f"wrote {training.out}; use it with --encoder lite0@{training.out}")
+    say(f"wrote {training.out}; use it with {use}")
     left_out = len(found) - len(pairs.films)
     summary({"films": len(pairs.films), "left out": left_out}, time.monotonic() - started)
     _exit_by(done=len(pairs.films), failed=left_out)
 
 
-def _settings(path: Path | None, **words: str | None) -> Settings:
+def _settings(path: Path | None, *, no_sound: bool = False, **words: str | None) -> Settings:
     """The settings of a file with the command's own words on top."""
     from matcher.config import load_settings
 
@@ -979,6 +1029,8 @@ def _settings(path: Path | None, **words: str | None) -> Settings:
         if word is not None:
             section, key = place[name]
             values[section][key] = word
+    if no_sound:
+        values["sound"]["enabled"] = False
     if words.get("device") is not None:
         from matcher.encoders.base import check_device
 

@@ -64,6 +64,31 @@ class VotingSettings(_Section):
     further_candidates: int = Field(3, ge=1)
 
 
+class SoundSettings(_Section):
+    """What is made of a file's sound.
+
+    Attributes:
+        enabled: Whether anybody listens.
+        spec: The model: ``logmel``, or ``logmel@FILE`` with a whitening of one's own.
+        program_hop_seconds: From one patch of a program's to the next, in steps of 0.1 s. At 1 s a store
+            is smaller by a quarter, and under music at -6 dB a twentieth fewer clips are found.
+        clip_hop_seconds: The same of a clip's: some patch of it then meets one of the program's.
+        k: Neighbours a patch.
+        per_program: At most so many of one program count for one patch.
+        floor: As of :class:`VotingSettings`.
+        candidates: Programs that go on to alignment.
+    """
+
+    enabled: bool = True
+    spec: str = "logmel"
+    program_hop_seconds: float = Field(0.5, ge=0.1, le=10)
+    clip_hop_seconds: float = Field(0.2, ge=0.1, le=10)
+    k: int = Field(50, ge=1)
+    per_program: int = Field(4, ge=1)
+    floor: float = Field(0.2, gt=-1, lt=1)
+    candidates: int = Field(5, ge=1)
+
+
 class DecisionSettings(_Section):
     """Confidence at which a link is made, and at which a person is asked.
 
@@ -94,6 +119,7 @@ class Settings(_Section):
     sampling: SamplingSettings = SamplingSettings()
     index: IndexSettings = IndexSettings()
     voting: VotingSettings = VotingSettings()
+    sound: SoundSettings = SoundSettings()
     decision: DecisionSettings = DecisionSettings()
 
     def digest(self) -> str:

@@ -51,6 +51,8 @@ class Evidence:
         is_further: Found through a view of the second look: of many tries one may succeed by chance.
         pieces: Number of matches that the frames are spread over, as if they were equally long: chance is
             pieced together from many, a clip from one or a few. At least 1.
+        seen: Of what was heard: what the pictures show of that place, see
+            :func:`matcher.considered.seen_at`; 0 where they show nothing.
     """
 
     similarity: float
@@ -62,10 +64,11 @@ class Evidence:
     is_reversed: bool = False
     is_further: bool = False
     pieces: float = 1.0
+    seen: float = 0.0
 
-    def features(self) -> NDArray[np.float64]:
-        """As the logistic function takes them: (len(FEATURES),)."""
-        return np.array(
+    def features(self, names: Sequence[str] | None = None) -> NDArray[np.float64]:
+        """As the logistic function takes them: (len(names),), those of pictures if none are named."""
+        values = np.array(
             [
                 -np.log(1.0 + ROOM - min(self.similarity, 1.0)),
                 -np.log(1.0 + ROOM - min(self.excess, 1.0)),
@@ -76,30 +79,41 @@ class Evidence:
                 float(self.is_reversed),
                 float(self.is_further),
                 np.log(self.pieces),
+                self.seen,
             ]
         )
+        return values[: len(FEATURES if names is None else names)]
 
 
-#: What :meth:`Evidence.features` holds, in order.
+#: What :meth:`Evidence.features` holds of pictures, in order.
 FEATURES = (
     "similarity", "excess", "lead", "frames", "coverage", "speed", "is_reversed", "is_further", "pieces",
 )  # fmt: skip
+#: And of sound.
+SOUND_FEATURES = (*FEATURES, "seen")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The logistic function from evidence to log-odds: a weight for each of :data:`FEATURES`, and a bias."""
+    """The logistic function from evidence to log-odds.
+
+    Attributes:
+        weights: One for each of ``names``.
+        bias: What no evidence amounts to.
+        names: :data:`FEATURES`, or :data:`SOUND_FEATURES`.
+    """
 
     weights: tuple[float, ...]
     bias: float
+    names: tuple[str, ...] = FEATURES
 
     def __post_init__(self) -> None:
-        if len(self.weights) != len(FEATURES):
-            raise ValueError(f"{len(self.weights)} weights for {len(FEATURES)} features")
+        if self.names not in (FEATURES, SOUND_FEATURES) or len(self.weights) != len(self.names):
+            raise ValueError(f"{len(self.weights)} weights for the features {', '.join(self.names)}")
 
     def match(self, evidence: Evidence) -> float:
         """Log-odds that the candidate matches at all."""
-        return float(evidence.features() @ np.array(self.weights)) + self.bias
+        return float(evidence.features(self.names) @ np.array(self.weights)) + self.bias
 
     def log_odds(self, evidence: Evidence) -> float:
         """Log-odds that the clip is from the candidate: that it matches, and that no other does better."""

@@ -1,4 +1,4 @@
-"""Frames with timestamps out of video files; the only import of av (PyAV, FFmpeg) in this package.
+"""Frames with timestamps out of video files; with its sound side the only import of av (PyAV, FFmpeg) here.
 
 Times are seconds from the first frame of the file. A file is read once, front to back, and never held
 in memory: what is alive at any moment is a few packets, the decoder's own frames and one image.
@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
@@ -41,6 +42,7 @@ from av.video.reformatter import ColorRange, ColorTrc, Interpolation, VideoRefor
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from matcher.decode_sound import SoundTrack
 from matcher.errors import InputError, VideoError
 from matcher.records import Frame
 
@@ -190,7 +192,9 @@ def probe(path: Path) -> VideoInfo:
         )
 
 
-def sample_frames(path: Path, sampling: Sampling, *, threads: int = 0) -> Iterator[Frame]:
+def sample_frames(
+    path: Path, sampling: Sampling, *, threads: int = 0, sound: SoundTrack | None = None
+) -> Iterator[Frame]:
     """Hand out the frames of ``path`` that ``sampling`` chooses, in time order.
 
     The file is opened at the first ``next`` and closed when the last frame is out, on an error, and when
@@ -201,6 +205,7 @@ def sample_frames(path: Path, sampling: Sampling, *, threads: int = 0) -> Iterat
         sampling: Which frames, how large.
         threads: Of the decoder; 0 is one a core, but a single one where there are but two cores: a second
             thread costs a fifth more work there and gains next to nothing. The frames do not depend on it.
+        sound: Where the file's sound goes, in the same pass; whole when the last frame is out.
 
     Yields:
         Frames with strictly increasing times, the first one at 0.
@@ -212,7 +217,7 @@ def sample_frames(path: Path, sampling: Sampling, *, threads: int = 0) -> Iterat
     long_gaps: frozenset[int] | None = None
     if sampling.mode == "keyframes":
         long_gaps = _long_gaps(path, sampling.max_gap_seconds)
-    with _open(path, threads=threads) as source:
+    with _open(path, threads=threads, sound=sound) as source:
         clock = _Clock(source)
         if sampling.mode == "keyframes":
             chosen = _Keyframes(source, clock, sampling, long_gaps).choose()
@@ -226,6 +231,10 @@ def sample_frames(path: Path, sampling: Sampling, *, threads: int = 0) -> Iterat
             yield Frame(t_seconds, image)
         if n_frames == 0:
             raise source.no_frames()
+        if sound is not None:
+            if clock.base is not None:
+                sound.base_seconds = float(clock.base * source.time_base)
+            sound.finish(source.name)
         source.warn_if_incomplete()
 
 
@@ -257,6 +266,8 @@ class _Source:
     stream: VideoStream
     codec: VideoCodecContext
     time_base: Fraction
+    sound: SoundTrack | None = None
+    sound_stream: AudioStream | None = None
     n_faults: int = 0
     n_consecutive_faults: int = 0
     first_pts: int | None = None
@@ -367,7 +378,7 @@ def _unreadable(name: str, head: bytes, error: Exception) -> VideoError:
 
 
 @contextmanager
-def _open(path: Path, *, threads: int) -> Iterator[_Source]:
+def _open(path: Path, *, threads: int, sound: SoundTrack | None = None) -> Iterator[_Source]:
     if threads < 0:
         raise ValueError(f"threads must be 0 or more, got {threads}")
     head = _check_file(path)
@@ -396,13 +407,15 @@ def _open(path: Path, *, threads: int) -> Iterator[_Source]:
             threads = 1
         codec.thread_count = threads
         codec.thread_type = "NONE" if threads == 1 else "AUTO"
+        heard = None if sound is None else sound.attach(container)
         for other in container.streams:
-            if other.index != stream.index:
+            if other is not stream and other is not heard:
                 other.discard = av.stream.Discard.all
         time_base = stream.time_base or Fraction(1, av.time_base)
         yield _Source(
-            name, container, stream, codec, time_base, shows_order_of_storage=shows_order_of_storage
-        )
+            name, container, stream, codec, time_base, sound, heard,
+            shows_order_of_storage=shows_order_of_storage,
+        )  # fmt: skip
 
 
 _TOO_LARGE = f"more than the {_MAX_PIXELS // 1_000_000} million pixels allowed: scale it down first"
@@ -430,13 +443,18 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
 
 
 def _packets(source: _Source) -> Iterator[Packet[VideoStream]]:
-    """All packets of the stream, past damaged places."""
+    """All packets of the pictures, past damaged places; those of the sound go to its track."""
+    streams = [source.stream] if source.sound_stream is None else [source.stream, source.sound_stream]
     while True:
         try:
-            for packet in source.container.demux(source.stream):
-                if packet.size:  # not the empty ones that mark the end, nor AVI's dropped frames
-                    source.saw(packet)
-                    yield packet
+            for packet in source.container.demux(streams):
+                if packet.stream is source.sound_stream:
+                    if packet.size and source.sound is not None:
+                        source.sound.take(cast("Packet[AudioStream]", packet))
+                elif packet.size:  # not the empty ones that mark the end, nor AVI's dropped frames
+                    shown = cast("Packet[VideoStream]", packet)
+                    source.saw(shown)
+                    yield shown
         except (av.FFmpegError, MemoryError):
             source.fault()
             if not source.gives_up:

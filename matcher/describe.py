@@ -20,10 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matcher.decode import Sampling, sample_frames
+from matcher.decode_sound import SoundTrack
 from matcher.encoders.base import FrameEncoder
 from matcher.errors import InputError, MatcherError
 from matcher.layout import inner_box
-from matcher.records import WHOLE, Descriptors, Frame
+from matcher.listen import Listener
+from matcher.records import WHOLE, Descriptors, Frame, Look
 from matcher.views import Picture, View, is_blank, square
 
 #: Batches decoded ahead; with the encoder's batch they bound the memory.
@@ -94,6 +96,7 @@ class Block:
         error: Why it cannot be used.
         fatal: Anything that is not the file's fault.
         album: Comes with the last block of a clip.
+        sound: Comes with the last block of a file that was listened to.
     """
 
     path: Path
@@ -105,6 +108,7 @@ class Block:
     error: InputError | None = None
     fatal: BaseException | None = None
     album: Album | None = None
+    sound: Look | None = None
 
 
 def describe_files(
@@ -114,6 +118,7 @@ def describe_files(
     *,
     on_frames: Callable[[Path, float], None] | None = None,
     are_clips: bool = False,
+    listener: Listener | None = None,
 ) -> Iterator[Described]:
     """Describe files in order, one result a file; a bad file gives its error and the rest goes on.
 
@@ -123,6 +128,7 @@ def describe_files(
         sampling: Which frames.
         on_frames: Called with the file and the time reached, for progress.
         are_clips: Looks at upright ones through their inner picture, and gives an album with each.
+        listener: Describes their sound; None where nobody is to listen.
 
     Yields:
         One :class:`Described` for each path, in order.
@@ -135,7 +141,7 @@ def describe_files(
     stop = threading.Event()
     decoder = threading.Thread(
         target=_decode_all,
-        args=(paths, encoder, sampling, ready, stop, are_clips),
+        args=(paths, encoder, sampling, ready, stop, are_clips, listener),
         name="decode",
         daemon=True,
     )
@@ -164,7 +170,8 @@ def describe_file(path: Path, encoder: FrameEncoder, sampling: Sampling) -> Desc
 
 def describe_clip(frames: Iterable[Frame], encoder: FrameEncoder) -> tuple[Descriptors, Album]:
     """Describe a clip that is in memory as its file would be, decoded to ``frames``; and its album."""
-    (result,) = _encode_all(_blocks_of(Path(), iter(frames), encoder, is_clip=True), encoder, None)
+    blocks = _blocks_of(Path(), iter(frames), encoder, is_clip=True)
+    (result,) = _encode_all(blocks, encoder, None)
     assert result.descriptors is not None
     assert result.album is not None
     return result.descriptors, result.album
@@ -185,6 +192,7 @@ def _decode_all(
     ready: queue.Queue[Block | None],
     stop: threading.Event,
     are_clips: bool,
+    listener: Listener | None,
 ) -> None:
     def put(block: Block | None) -> None:
         while not stop.is_set():
@@ -196,7 +204,7 @@ def _decode_all(
 
     try:
         for path in paths:
-            for block in prepared_blocks(path, encoder, sampling, is_clip=are_clips):
+            for block in prepared_blocks(path, encoder, sampling, is_clip=are_clips, listener=listener):
                 if stop.is_set():
                     return
                 put(block)
@@ -206,13 +214,26 @@ def _decode_all(
 
 
 def prepared_blocks(
-    path: Path, encoder: FrameEncoder, sampling: Sampling, *, is_clip: bool = False
+    path: Path,
+    encoder: FrameEncoder,
+    sampling: Sampling,
+    *,
+    is_clip: bool = False,
+    listener: Listener | None = None,
 ) -> Iterator[Block]:
     """What the decoding side makes of one file: prepared pictures in batches of the encoder's size.
 
     The last block, which may be short or without pictures, says how the file ended: with an error or not.
     """
-    return _blocks_of(path, sample_frames(path, sampling), encoder, is_clip=is_clip)
+    if listener is None:
+        yield from _blocks_of(path, sample_frames(path, sampling), encoder, is_clip=is_clip)
+        return
+    track = SoundTrack()
+    frames = sample_frames(path, sampling, sound=track)
+    for block in _blocks_of(path, frames, encoder, is_clip=is_clip):
+        if block.last and block.error is None:
+            block.sound = listener.look(track.pieces())
+        yield block
 
 
 def _blocks_of(
@@ -286,6 +307,7 @@ def _assemble(vectors: list[NDArray[np.float32]], times: list[float], last: Bloc
         vectors=np.concatenate(vectors) if vectors else np.zeros((0, d), np.float32),
         duration_seconds=_duration(last),
         frames_seen=last.frames_seen,
+        sound=last.sound,
     )
 
 

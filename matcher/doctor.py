@@ -88,15 +88,15 @@ def _encoder(settings: Settings) -> str:
 
 
 def _store(store: Path, settings: Settings) -> Iterator[Check]:
-    from matcher.store import open_catalog, open_live, translated
+    from matcher.store import open_catalog, open_every, translated
 
     try:
         with translated():
             catalog = open_catalog(store)
             counts = ", ".join(f"{count} {name}" for name, count in catalog.counts().items())
             yield Check("store", True, f"{store}: {counts}; made by {catalog.model.name}")
-            live = open_live(catalog, settings.index)
-            problems = live.verify(full=True)
+            every = open_every(catalog, settings.index)
+            problems = [problem for live in every for problem in live.verify(full=True)]
     except MatcherError as error:
         yield Check("store", False, one_line(str(error)), error.exit_code)
         return
@@ -104,4 +104,8 @@ def _store(store: Path, settings: Settings) -> Iterator[Check]:
         finding = f"{len(problems)} faults, first: {problems[0]}; run `matcher index rebuild`"
         yield Check("index", False, one_line(finding), 2)
     else:
-        yield Check("index", True, f"{live.kind}, {live.ntotal} frames, equal to the tables")
+        held = ", ".join(
+            f"{live.ntotal} {what} ({live.kind})"
+            for live, what in zip(every, ("frames", "sounds"), strict=False)
+        )
+        yield Check("index", True, f"{held}, equal to the tables")

@@ -20,12 +20,13 @@ from index.rows import AssetRecord, ProgramRecord
 from index.view import LiveView
 from matcher.calibration import Calibration, calibration_of
 from matcher.config import Settings
+from matcher.considered import Assessed
 from matcher.decision import FEATURES, Evidence, Weights
 from matcher.encoders.base import FrameEncoder, ModelInfo
 from matcher.errors import InputError
 from matcher.explain_series import Matrix, Series, matrix_of, neighbours, series_of
 from matcher.inputs import clip_jobs, one_line
-from matcher.linking import NO_EVIDENCE, Assessed, Linker
+from matcher.linking import NO_EVIDENCE, Linker
 from matcher.localize import Match
 from matcher.pipeline import descriptors_of, query_clips
 from matcher.records import Answer, Decision, Descriptors, Look

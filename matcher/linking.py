@@ -5,19 +5,44 @@ Nothing here decodes, encodes or writes; a re-link runs the same code on kept de
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.live import LiveIndex
 from index.view import LiveView
+from matcher.background import Background
 from matcher.calibration import Calibration
 from matcher.config import Settings
-from matcher.decision import Evidence, decide, explained_frames, weigh
+from matcher.considered import (
+    SEEN_ENOUGH,
+    Assessed,
+    Considered,
+    Joined,
+    Part,
+    aligned_parts,
+    key_of,
+    seen_at,
+)
+from matcher.decision import Weights, decide, explained_frames, weigh
+from matcher.elsewhere import BandReader
+from matcher.listen import Listener, listener_of
 from matcher.localize import RIVAL_MARGIN, Match, localize
-from matcher.records import Answer, Descriptors, Elsewhere, Failure, Guess, Link, Look, Segment
+from matcher.records import (
+    Answer,
+    Descriptors,
+    Elsewhere,
+    Failure,
+    Guess,
+    Heard,
+    Kind,
+    Link,
+    Look,
+    Segment,
+)
+from matcher.sound import HALF_PATCH_SECONDS
 from matcher.voting import Hits, ballot, best_rival, collect_hits, vote
 
 #: Log-odds of a view's few probes that make all frames worth looking at through it.
@@ -26,32 +51,6 @@ PROMISE = -5.0
 LEAST_VOTES = 0.1
 #: Log-odds that are reported where nothing aligns.
 NO_EVIDENCE = -1000.0
-
-
-@dataclass(frozen=True)
-class Assessed:
-    """One candidate with what was found for it, through the view that shows it best.
-
-    Attributes:
-        program: Its position.
-        look: The look at the clip in which it was found.
-        matches: Aligned stretches; rows are frames of ``look``.
-        evidence: None without matches.
-        log_odds: Of the link; minus infinity without evidence.
-        votes: Of the look's frames.
-    """
-
-    program: int
-    look: Look
-    matches: tuple[Match, ...]
-    evidence: Evidence | None
-    log_odds: float
-    votes: float
-
-    @property
-    def confidence(self) -> float:
-        """Probability of the link, 0 to 1."""
-        return float(1.0 / (1.0 + np.exp(-np.clip(self.log_odds, -700.0, 700.0))))
 
 
 @dataclass(frozen=True)
@@ -72,62 +71,72 @@ class _Neighbours:
         )  # fmt: skip
 
 
-def key_of(look: Look) -> tuple[str, int]:
-    """What tells a clip's looks apart: a view may be tried on a few frames, and then taken of all."""
-    return look.view, len(look)
-
-
 @dataclass(frozen=True)
-class Considered:
-    """A clip with everything that speaks for any program.
+class Kit:
+    """What one kind of descriptor is linked with: its index, and how it is looked at.
 
     Attributes:
-        clip: Its descriptors.
-        view: The state of the index that was searched.
-        by_look: Candidates of each look, in the order of ``clip.looks``.
+        live: The catalogue's descriptors of this kind.
+        view: Their state.
+        background: What chance looks like.
+        weights: From evidence to log-odds.
+        k: Neighbours a row.
+        per_program: At most so many of one program count for one row.
+        floor: Least similarity that counts.
+        candidates: Programs that go on to alignment.
+        further_candidates: The same, of each further look.
+        allow_reversed: Whether a stretch may be played backwards.
+        reach_seconds: How far to either side of its time a row tells of.
     """
 
-    clip: Descriptors
+    live: LiveIndex
     view: LiveView
-    by_look: tuple[list[Assessed], ...]
-
-    def by_key(self) -> dict[tuple[str, int], list[Assessed]]:
-        """Candidates by :func:`key_of` their look."""
-        return {key_of(look): found for look, found in zip(self.clip.looks, self.by_look, strict=True)}
-
-    def assessed(self) -> list[Assessed]:
-        """Every candidate, best first; of several looks at one program the best counts."""
-        best: dict[int, Assessed] = {}
-        for assessed in self.by_look:
-            for found in assessed:
-                known = best.get(found.program)
-                if known is None or found.log_odds > known.log_odds:
-                    best[found.program] = found
-        # A stable sort: candidates of one confidence stay in the order of their votes.
-        by_votes = sorted(best.values(), key=lambda a: (-a.votes, a.program))
-        return sorted(by_votes, key=lambda a: -a.log_odds)
+    background: Background
+    weights: Weights
+    k: int
+    per_program: int
+    floor: float
+    candidates: int
+    further_candidates: int
+    allow_reversed: bool
+    reach_seconds: float
 
 
 class Linker:
-    """Answers clips from one live index; safe to share between threads.
+    """Answers clips from one live index, or from two; safe to share between threads.
 
     Args:
-        live: The catalog's frames.
+        live: The catalogue's frames.
         settings: Voting and decision.
         calibration: From evidence to confidence, thresholds and background.
         hidden: Positions of programs that are treated as if they were not there.
+        sound: The catalogue's sounds; None to look only.
     """
 
     def __init__(
-        self, live: LiveIndex, settings: Settings, calibration: Calibration, *, hidden: Collection[int] = ()
+        self,
+        live: LiveIndex,
+        settings: Settings,
+        calibration: Calibration,
+        *,
+        hidden: Collection[int] = (),
+        sound: LiveIndex | None = None,
     ) -> None:
         self._live = live
+        self._sound = sound if settings.sound.enabled and calibration.sound is not None else None
+        self._settings = settings
         self._voting = settings.voting
         self._calibration = calibration
         self._hidden = np.array(sorted(hidden), np.int32)
         wanted = settings.decision
         self._link_bar = calibration.link if wanted.link is None else wanted.link
         self._review_bar = min(self._link_bar, calibration.review if wanted.review is None else wanted.review)
+
+    def listener(self) -> Listener | None:
+        """What clips are to be listened to with; None where the sound is not asked."""
+        if self._sound is None:
+            return None
+        return listener_of(self._settings.sound, self._settings.sound.clip_hop_seconds)
 
     @property
     def version(self) -> int:
@@ -145,38 +154,61 @@ class Linker:
             clip: With all its looks.
             known: Of the same clip with fewer looks: those are not considered again.
         """
-        view = self._live.view
+        kits = self._kits()
+        view = kits["picture"].view
         done = known.by_key() if known is not None and known.view is view else {}
-        new = [(number, look) for number, look in enumerate(clip.looks) if key_of(look) not in done]
-        # One search for all of them: the threads are woken once, and a large index is read once.
-        vectors = [look.vectors for _, look in new]
-        found = self._neighbours(np.concatenate(vectors) if vectors else clip.vectors[:0], view)
-        start = 0
-        for number, look in new:
-            rows = slice(start, start + len(look))
-            start = rows.stop
-            done[key_of(look)] = self._assess(clip, look, found.rows(rows), view, is_further=number > 0)
-        return Considered(clip, view, tuple(done[key_of(look)] for look in clip.looks))
+        for kind, kit in kits.items():
+            new = [(number, look) for number, look in enumerate(clip.looks) if key_of(look) not in done]
+            new = [(number, look) for number, look in new if look.kind == kind]
+            if not new:
+                continue
+            # One search for all of them: the threads are woken once, and a large index is read once.
+            found = self._neighbours(np.concatenate([look.vectors for _, look in new]), kit)
+            start = 0
+            for number, look in new:
+                rows = slice(start, start + len(look))
+                start = rows.stop
+                is_further = number > 0 and kind == "picture"
+                done[key_of(look)] = self._assess(clip, look, found.rows(rows), kit, is_further=is_further)
+        by_look = [done.get(key_of(look), []) for look in clip.looks]
+        if clip.sound is not None and "sound" in kits:
+            by_look[-1] = self._with_seen(clip, by_look[-1], kits["picture"], kits["sound"])
+        return Considered(clip, view, tuple(by_look))
 
     def is_unsure(self, considered: Considered) -> bool:
-        """Whether no program explains enough of the clip to be linked, so that a second look may help."""
-        best = max((found.confidence for found in considered.assessed()), default=0.0)
-        return len(considered.clip) > 0 and best < self._link_bar
+        """Whether a second look may help.
+
+        It may where no program explains enough of the clip to be linked, and where one is linked by its
+        sound alone: the pictures may be another's.
+        """
+        if len(considered.clip) == 0:
+            return False
+        best = next(iter(self.joined(considered)), None)
+        if best is None or best.confidence < self._link_bar:
+            return True
+        is_seen = best.picture is not None and best.picture.confidence >= self._link_bar
+        heard = best.sound.evidence if best.sound is not None else None
+        return not (is_seen or best.is_same_place or (heard is not None and heard.seen >= SEEN_ENOUGH))
+
+    def joined(self, considered: Considered) -> list[Joined]:
+        """Every candidate of a clip that has been considered, best first."""
+        return considered.joined(self._link_log_odds)
 
     def promising(self, considered: Considered) -> list[str]:
         """Names of the further looks that point at a program, the most promising first."""
         best = {
             look.view: max((found.log_odds for found in assessed), default=-np.inf)
             for look, assessed in list(zip(considered.clip.looks, considered.by_look, strict=True))[1:]
+            if look.kind == "picture"
         }
         return [name for name in sorted(best, key=lambda name: -best[name]) if best[name] >= PROMISE]
 
     def answer(self, clip_id: str, path: str, considered: Considered, *, model: str, top: int) -> Answer:
         """What is said of a clip that has been considered; ``top`` best guesses are named."""
         view = considered.view
-        assessed = considered.assessed()
-        links = self._accepted(assessed)
-        best = links[0].confidence if links else max((a.confidence for a in assessed), default=0.0)
+        joined = self.joined(considered)
+        links = self._accepted(joined)
+        best = links[0].confidence if links else max((a.confidence for a in joined), default=0.0)
         decision = decide(best, link=self._link_bar, review=self._review_bar)
         bar = self._link_bar if decision == "linked" else self._review_bar
         kept = [found for found in links if decision != "none" and found.confidence >= bar]
@@ -191,31 +223,78 @@ class Linker:
                     program_id=titles[a.program].program_id,
                     title=titles[a.program].title,
                     confidence=a.confidence,
-                    score=a.evidence.similarity if a.evidence else 0.0,
-                    log_odds=a.log_odds if a.evidence else NO_EVIDENCE,
+                    score=a.similarity,
+                    log_odds=a.log_odds if a.parts else NO_EVIDENCE,
                 )
-                for a in assessed[:top]
+                for a in joined[:top]
             ),
             model=model,
             catalog_version=view.version,
-            looks=len(considered.clip.looks),
+            looks=1 + len(considered.clip.further),
+            heard=self._heard(considered, kept),
         )
 
     def assess(self, clip: Descriptors) -> list[Assessed]:
-        """Every candidate with matches and confidence, best first; of several looks the best counts."""
+        """Every candidate of the pictures, best first; of several looks the best counts."""
         return self.consider(clip).assessed()
 
+    @property
+    def _link_log_odds(self) -> float:
+        return float(np.log(self._link_bar) - np.log1p(-min(self._link_bar, 1.0 - 1e-12)))
+
+    def _heard(self, considered: Considered, kept: Sequence[Joined]) -> Heard | None:
+        """What the sound alone says, where it says something."""
+        best = next(iter(considered.heard()), None)
+        if best is None or best.evidence is None or best.confidence < self._review_bar:
+            return None
+        program_id = considered.view.program_records[best.program].program_id
+        return Heard(program_id, best.confidence, any(link.program == best.program for link in kept))
+
+    def _kits(self) -> dict[Kind, Kit]:
+        """What each kind is linked with, all of one state of the catalog."""
+        voting, heard = self._voting, self._settings.sound
+        view = self._live.view
+        pictures = Kit(
+            self._live, view, self._calibration.background, self._calibration.weights, voting.k,
+            voting.per_program, voting.floor, voting.candidates, voting.further_candidates,
+            allow_reversed=True, reach_seconds=0.0,
+        )  # fmt: skip
+        sound, calibration = self._sound, self._calibration.sound
+        if sound is None or calibration is None:
+            return {"picture": pictures}
+        while sound.view.version != view.version:  # one of them was refreshed, and the other not yet
+            (sound if sound.view.version < view.version else self._live).refresh()
+            view = self._live.view
+        sounds = Kit(
+            sound, sound.view, calibration.background, calibration.weights, heard.k,
+            heard.per_program, heard.floor, heard.candidates, heard.candidates,
+            allow_reversed=False, reach_seconds=HALF_PATCH_SECONDS,
+        )  # fmt: skip
+        return {"picture": replace(pictures, view=view), "sound": sounds}
+
+    def _with_seen(
+        self, clip: Descriptors, heard: Sequence[Assessed], pictures: Kit, sounds: Kit
+    ) -> list[Assessed]:
+        """The candidates of the sound, with what the pictures show of the places that it points to."""
+        looks = [look for look in clip.looks if look.kind == "picture" and len(look)]
+        if not any(found.evidence for found in heard):
+            return list(heard)
+        levels = self._levels(np.concatenate([clip.vectors[:0], *(look.vectors for look in looks)]), pictures)
+        ends = np.cumsum([len(look) for look in looks])
+        by_look = list(zip(looks, np.split(levels, ends[:-1]) if looks else [], strict=True))
+        return [_seen(found, by_look, pictures.view, sounds.weights) for found in heard]
+
     def _assess(
-        self, clip: Descriptors, look: Look, found: _Neighbours, view: LiveView, *, is_further: bool
+        self, clip: Descriptors, look: Look, found: _Neighbours, kit: Kit, *, is_further: bool
     ) -> list[Assessed]:
         """The candidates of one look."""
         level = found.level
         hits = collect_hits(
             found.similarity, found.program, found.asset, found.asset_seconds,
-            floor=level, per_program=self._voting.per_program,
+            floor=level, per_program=kit.per_program,
         )  # fmt: skip
         votes = ballot(hits, level)
-        wanted = self._voting.further_candidates if is_further else self._voting.candidates
+        wanted = kit.further_candidates if is_further else kit.candidates
         ranked = vote(votes, hub_margin=self._voting.hub_margin, candidates=wanted)
         rivals, aligned = [], []
         for candidate in ranked:
@@ -224,7 +303,7 @@ class Linker:
             aligned.append(
                 ()
                 if is_weak
-                else tuple(self._localize(clip, look, hits, candidate.program, rivals[-1], level, view))
+                else tuple(self._localize(clip, look, hits, candidate.program, rivals[-1], level, kit))
             )
         explained = [explained_frames(matches, level) for matches in aligned]
         times = np.sum(explained, axis=0, dtype=np.int64) if explained else np.zeros(len(look), np.int64)
@@ -233,9 +312,9 @@ class Linker:
             evidence = weigh(
                 matches, look.vectors, rival, level, is_further=is_further, explained=times - own > 0
             )
-            log_odds = self._calibration.weights.log_odds(evidence) if evidence else -np.inf
+            log_odds = kit.weights.log_odds(evidence) if evidence else -np.inf
             assessed.append(Assessed(candidate.program, look, matches, evidence, log_odds, candidate.votes))
-        if not is_further:
+        if not is_further and look.kind == "picture":
             named = {candidate.program for candidate in ranked}
             others = self._nearest(found, wanted - len(ranked), named)
             assessed += [Assessed(program, look, (), None, -np.inf, 0.0) for program in others]
@@ -250,14 +329,19 @@ class Linker:
         order = [int(programs[i]) for i in np.lexsort((programs, -best))]
         return [program for program in order if program not in named][:most]
 
-    def _neighbours(self, vectors: NDArray[np.float32], view: LiveView) -> _Neighbours:
-        level = np.maximum(self._calibration.background.levels(vectors), np.float32(self._voting.floor))
-        if len(vectors) == 0 or self._live.ntotal == 0:
+    def _levels(self, vectors: NDArray[np.float32], kit: Kit) -> NDArray[np.float32]:
+        """(n,) what chance gives each row of ``vectors`` (n, d), or the least that counts."""
+        levels: NDArray[np.float32] = np.maximum(kit.background.levels(vectors), np.float32(kit.floor))
+        return levels
+
+    def _neighbours(self, vectors: NDArray[np.float32], kit: Kit) -> _Neighbours:
+        level = self._levels(vectors, kit)
+        if len(vectors) == 0 or kit.live.ntotal == 0:
             empty = np.zeros((len(vectors), 0))
             position = empty.astype(np.int32)
             return _Neighbours(level, empty.astype(np.float32), position, position, empty)
-        found = self._live.search(vectors, self._voting.k)
-        where = view.locate(found.ids)
+        found = kit.live.search(vectors, kit.k)
+        where = kit.view.locate(found.ids)
         program = where.program_position
         if self._hidden.size:
             program = np.where(np.isin(program, self._hidden), np.int32(-1), program)
@@ -271,44 +355,63 @@ class Linker:
         program: int,
         rival: NDArray[np.float32],
         level: NDArray[np.float32],
-        view: LiveView,
+        kit: Kit,
     ) -> list[Match]:
         own = hits.select(hits.program == program)
         # Only frames that may be on a match, which most candidates have none of, are worth aligning.
         if not np.any(own.similarity >= rival[own.frame] - RIVAL_MARGIN):
             return []
-
-        def read_band(
-            asset: int, start: float, stop: float
-        ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-            _, t_seconds, vectors = view.frames_between(asset, start, stop)
-            return t_seconds, vectors
-
         return localize(
             look.t_seconds,
             look.vectors,
             own,
-            read_band,
+            _band_reader(kit.view),
             floor=level,
             rival=rival,
             clip_end_seconds=clip.duration_seconds,
-            allow_reversed=True,
+            allow_reversed=kit.allow_reversed,
+            reach_seconds=kit.reach_seconds,
         )
 
-    def _accepted(self, assessed: list[Assessed]) -> list[Assessed]:
+    def _accepted(self, joined: Sequence[Joined]) -> list[Joined]:
         """Programs that may be linked together: each must explain seconds that no better one explains."""
-        accepted: list[Assessed] = []
-        for candidate in assessed:
-            if candidate.evidence is None or candidate.confidence < self._review_bar:
+        accepted: list[Joined] = []
+        for candidate in joined:
+            if not candidate.parts or candidate.confidence < self._review_bar:
                 continue
-            times = np.concatenate([candidate.look.t_seconds[match.run] for match in candidate.matches])
+            times = np.concatenate(
+                [one.look.t_seconds[match.run] for one in candidate.parts for match in one.matches]
+            )
             taken = np.zeros(times.size, dtype=bool)
             for better in accepted:
-                for match in better.matches:
+                for match in (match for one in better.parts for match in one.matches):
                     taken |= (times >= match.clip_start_seconds) & (times < match.clip_end_seconds)
             if taken.mean() <= 0.5:
                 accepted.append(candidate)
         return accepted
+
+
+def _band_reader(view: LiveView) -> BandReader:
+    """Reads the descriptors of one asset between two times."""
+
+    def read_band(asset: int, start: float, stop: float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        _, t_seconds, vectors = view.frames_between(asset, start, stop)
+        return t_seconds, vectors
+
+    return read_band
+
+
+def _seen(
+    found: Assessed,
+    looks: Sequence[tuple[Look, NDArray[np.float32]]],
+    pictures: LiveView,
+    weights: Weights,
+) -> Assessed:
+    """A candidate of the sound with what the pictures show of its places."""
+    if found.evidence is None:
+        return found
+    evidence = replace(found.evidence, seen=seen_at(looks, found.matches, _band_reader(pictures)))
+    return replace(found, evidence=evidence, log_odds=weights.log_odds(evidence))
 
 
 def failed(clip_id: str, path: str, failure: Failure, *, model: str, catalog_version: int) -> Answer:
@@ -316,28 +419,32 @@ def failed(clip_id: str, path: str, failure: Failure, *, model: str, catalog_ver
     return Answer(clip_id, path, "none", (), (), model, catalog_version, failure)
 
 
-def _link(view: LiveView, assessed: Assessed) -> Link:
-    segments = tuple(
-        Segment(
-            clip_start_seconds=match.clip_start_seconds,
-            clip_end_seconds=match.clip_end_seconds,
-            asset_id=view.assets[match.asset].asset_id,
-            asset_start_seconds=match.asset_start_seconds,
-            asset_end_seconds=match.asset_end_seconds,
-            similarity=float(match.similarities.mean()),
-            is_reversed=match.is_reversed,
-            view=assessed.look.view,
-            ambiguity=match.ambiguity,
-            also=tuple(
-                Elsewhere(
-                    view.assets[place.asset].asset_id,
-                    place.asset_start_seconds,
-                    place.asset_end_seconds,
-                    place.similarity,
-                )
-                for place in match.also
-            ),
-        )
-        for match in assessed.matches
+def _link(view: LiveView, found: Joined) -> Link:
+    parts = aligned_parts(found)
+    segments = tuple(_segment(view, part) for part in parts)
+    return Link(view.program_records[found.program].program_id, found.confidence, segments)
+
+
+def _segment(view: LiveView, part: Part) -> Segment:
+    match = part.match
+    return Segment(
+        clip_start_seconds=match.clip_start_seconds,
+        clip_end_seconds=match.clip_end_seconds,
+        asset_id=view.assets[match.asset].asset_id,
+        asset_start_seconds=match.asset_start_seconds,
+        asset_end_seconds=match.asset_end_seconds,
+        similarity=float(match.similarities.mean()),
+        is_reversed=match.is_reversed,
+        view=part.view,
+        evidence=part.basis,
+        ambiguity=match.ambiguity,
+        also=tuple(
+            Elsewhere(
+                view.assets[place.asset].asset_id,
+                place.asset_start_seconds,
+                place.asset_end_seconds,
+                place.similarity,
+            )
+            for place in match.also
+        ),
     )
-    return Link(view.program_records[assessed.program].program_id, assessed.confidence, segments)

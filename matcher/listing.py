@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matcher.config import Settings
-from matcher.store import open_live
+from matcher.store import open_every
 
 if TYPE_CHECKING:
     from index.catalog import Catalog
@@ -100,16 +100,18 @@ def _links_of(clip_id: str, record: LinkRecord | None) -> list[dict[str, Any]]:
 
 def status_object(catalog: Catalog, settings: Settings) -> dict[str, Any]:
     """Counts, versions and sizes of a store."""
-    live = open_live(catalog, settings.index)
+    live, *sounds = open_every(catalog, settings.index)
     return {
         "store": str(catalog.path.resolve()),
         "catalog_version": catalog.version(),
         "model": catalog.model.fingerprint,
         "encoder": catalog.model.name,
         "dimensions": catalog.model.d,
+        "sound_model": None if catalog.sound_model is None else catalog.sound_model.fingerprint,
         **catalog.counts(),
         "index": live.kind,
         "index_frames": live.ntotal,
+        "index_sounds": sum(one.ntotal for one in sounds),
         "bytes": folder_bytes(catalog.path),
         "settings": settings.digest(),
     }

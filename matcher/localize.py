@@ -99,6 +99,7 @@ class _Clip:
         floor: (nq,) similarity that is chance.
         bar: (nq,) below which a frame does not match: the floor, or what another program has.
         end_seconds: Where it ends.
+        reach_seconds: How far to either side of its time a frame tells of the clip.
     """
 
     seconds: NDArray[np.float64]
@@ -106,6 +107,7 @@ class _Clip:
     floor: NDArray[np.float32]
     bar: NDArray[np.float32]
     end_seconds: float
+    reach_seconds: float = 0.0
 
     @property
     def step_seconds(self) -> float:
@@ -123,6 +125,7 @@ def localize(
     rival: NDArray[np.float32],
     clip_end_seconds: float,
     allow_reversed: bool = False,
+    reach_seconds: float = 0.0,
 ) -> list[Match]:
     """Align one candidate: its heaviest line first, then what the frames left over agree on.
 
@@ -136,13 +139,15 @@ def localize(
             that resemble another one clearly more.
         clip_end_seconds: Where the clip ends; no match goes beyond.
         allow_reversed: Whether a stretch may be played backwards.
+        reach_seconds: How far to either side of its time a frame tells of the clip: a picture of its moment
+            alone, a patch of sound half its length.
 
     Returns:
         Matches that share no frame, by clip time.
     """
     floors = np.broadcast_to(np.asarray(floor, np.float32), clip_seconds.shape)
     bar = np.maximum(rival - RIVAL_MARGIN, floors)
-    clip = _Clip(clip_seconds, clip_vectors, floors, bar, clip_end_seconds)
+    clip = _Clip(clip_seconds, clip_vectors, floors, bar, clip_end_seconds, reach_seconds)
     hits = hits.select(hits.similarity >= floors[hits.frame])
     places = count_places(hits)
     matches: list[Match] = []
@@ -332,11 +337,12 @@ def _borders(clip: _Clip, run: NDArray[np.int64]) -> tuple[float, float]:
     seconds, step = clip.seconds, clip.step_seconds
     first, last = int(run[0]), int(run[-1])
     if first == 0:
-        start = 0.0 if seconds[0] <= step else float(seconds[0])
+        before = float(seconds[0]) - clip.reach_seconds
+        start = 0.0 if before <= step else before
     else:
         start = float(seconds[first] - 0.5 * min(step, seconds[first] - seconds[first - 1]))
     if last == seconds.size - 1:
-        end = float(seconds[last]) + step
+        end = float(seconds[last]) + step + clip.reach_seconds
     else:
         end = float(seconds[last] + 0.5 * min(step, seconds[last + 1] - seconds[last]))
     return start, min(clip.end_seconds, end)

@@ -8,15 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from index.rows import ClipRecord, LinkRecord, NewAsset, NewProgram, StoredClip
+import numpy as np
+from numpy.typing import NDArray
+
+from index.rows import ClipRecord, LinkRecord, ModelInfo, NewAsset, NewProgram, StoredClip
 from matcher.config import Settings
+from matcher.considered import Considered
 from matcher.decode import Sampling
 from matcher.describe import Album, Described, describe_files
 from matcher.encoders.base import FrameEncoder
 from matcher.errors import InputError
 from matcher.inputs import ClipJob, ProgramJob, Refused, fingerprint_files, one_line
-from matcher.linking import Considered, Linker, failed
-from matcher.records import Answer, Descriptors, Failure, Look, rounded
+from matcher.linking import Linker, failed
+from matcher.listen import Listener, listener_of
+from matcher.records import SOUND, Answer, Descriptors, Failure, Look, rounded
 from matcher.second_look import SecondLook
 from matcher.store import translated
 
@@ -36,8 +41,9 @@ class Added:
     Attributes:
         program_id: Which.
         outcome: "added", "replaced", "unchanged" or "failed".
-        frames: Descriptors stored.
+        frames: Descriptors stored of its pictures.
         seconds: Length of its files.
+        sounds: Descriptors stored of its sound.
         message: Why it failed.
     """
 
@@ -46,6 +52,7 @@ class Added:
     frames: int = 0
     seconds: float = 0.0
     message: str = ""
+    sounds: int = 0
 
 
 def add_programs(
@@ -65,14 +72,22 @@ def add_programs(
         writer: Of the store; its lock is held throughout.
         jobs: What to add.
         encoder: Must be the store's model.
-        settings: Sampling of programs.
+        settings: Sampling of programs, and whether to listen to them.
         on_frames: Called with the file and the time reached in it.
 
     Yields:
         One :class:`Added` for each job, in order.
+
+    Raises:
+        StoreError: The store's sounds are another model's.
     """
     sampling = Sampling.parse(settings.sampling.programs)
-    marks = {job.program_id: _mark(job, encoder, settings) for job in jobs}
+    listener = listener_of(settings.sound, settings.sound.program_hop_seconds)
+    if listener is not None:
+        info = listener.encoder.info
+        with translated():
+            writer.use_sound(ModelInfo(info.fingerprint, info.spec, info.d))
+    marks = {job.program_id: _mark(job, encoder, settings, listener) for job in jobs}
     there = {record.program_id: record for record in writer.catalog.programs()}
     new = [
         job
@@ -80,25 +95,32 @@ def add_programs(
         if job.program_id not in there or there[job.program_id].source_fingerprint != marks[job.program_id]
     ]
     described = describe_files(
-        (asset.path for job in new for asset in job.assets), encoder, sampling, on_frames=on_frames
-    )
+        (asset.path for job in new for asset in job.assets), encoder, sampling,
+        on_frames=on_frames, listener=listener,
+    )  # fmt: skip
     pending = {job.program_id for job in new}
     for job in jobs:
         if job.program_id not in pending:
             record = there[job.program_id]
-            yield Added(job.program_id, "unchanged", record.frame_count)
+            yield Added(job.program_id, "unchanged", record.frame_count, sounds=record.sound_count)
             continue
         yield _add_one(writer, job, described, marks[job.program_id], replaces=job.program_id in there)
 
 
-def _mark(job: ProgramJob, encoder: FrameEncoder, settings: Settings) -> str:
+def _mark(job: ProgramJob, encoder: FrameEncoder, settings: Settings, listener: Listener | None) -> str:
     # As JSON, so that a word moved from one field to another is a change.
     words = json.dumps(
         [job.program_id, job.title, job.aliases, job.categories, [asset.asset_id for asset in job.assets]]
     )
     return fingerprint_files(
-        (asset.path for asset in job.assets), encoder.info.fingerprint, settings.sampling.programs, words
+        (asset.path for asset in job.assets), _models(encoder, listener), settings.sampling.programs, words
     )
+
+
+def _models(encoder: FrameEncoder, listener: Listener | None) -> str:
+    """What describes a file: with another model, or another ear, its descriptors are others."""
+    picture = encoder.info.fingerprint
+    return picture if listener is None else f"{picture} {listener.mark}"
 
 
 def _add_one(
@@ -123,7 +145,7 @@ def _add_one(
             seconds += found.duration_seconds
             yield NewAsset(
                 asset.asset_id, str(asset.path.absolute()), asset.asset_id, found.duration_seconds,
-                found.t_seconds, found.vectors,
+                found.t_seconds, found.vectors, _pair(found.sound),
             )  # fmt: skip
 
     try:
@@ -134,7 +156,13 @@ def _add_one(
         for _ in results:
             pass
         return Added(job.program_id, "failed", message=str(error))
-    return Added(job.program_id, "replaced" if replaces else "added", record.frame_count, seconds)
+    outcome: Literal["added", "replaced"] = "replaced" if replaces else "added"
+    return Added(job.program_id, outcome, record.frame_count, seconds, sounds=record.sound_count)
+
+
+def _pair(look: Look | None) -> tuple[NDArray[np.float64], NDArray[np.float32]] | None:
+    """What was heard, as the rows of the index take it."""
+    return None if look is None else (look.t_seconds, look.vectors)
 
 
 def query_clips(
@@ -153,7 +181,7 @@ def query_clips(
         linker: Of the store.
         jobs: Which clips, ids distinct; a refused one is answered by its error, in its place.
         encoder: Must be the store's model.
-        settings: Sampling of clips.
+        settings: Sampling of clips, and whether to listen to them, where the store holds sounds.
         top: Best guesses named for each.
         kept: Where clips kept earlier are looked up: one whose file has not changed is not decoded again.
         on_frames: Called with the file and the time reached in it.
@@ -163,12 +191,14 @@ def query_clips(
     """
     sampling = Sampling.parse(settings.sampling.clips)
     model = encoder.info.fingerprint
+    listener = linker.listener()
+    models = _models(encoder, listener)
     clips = [job for job in jobs if isinstance(job, ClipJob)]
-    marks = {job.clip_id: fingerprint_files([job.path], model, settings.sampling.clips) for job in clips}
+    marks = {job.clip_id: fingerprint_files([job.path], models, settings.sampling.clips) for job in clips}
     known = set() if kept is None else _unchanged(kept, marks)
     described = describe_files(
         (job.path for job in clips if job.clip_id not in known), encoder, sampling,
-        on_frames=on_frames, are_clips=True,
+        on_frames=on_frames, are_clips=True, listener=listener,
     )  # fmt: skip
     second_look = SecondLook(encoder, sampling) if settings.decision.second_look else None
 
@@ -190,7 +220,7 @@ def query_clips(
             considered = linker.consider(_rounded(result.descriptors))
             if second_look is not None and result.album is not None and linker.is_unsure(considered):
                 considered = look_again(linker, second_look, job.path, considered, result.album)
-            stored = _stored_clip(job, considered.clip, model, marks[job.clip_id])
+            stored = _stored_clip(job, considered.clip, model, marks[job.clip_id], listener)
         else:  # the same pictures, but the file may lie elsewhere and be called otherwise
             stored = replace(
                 stored, record=replace(stored.record, path=str(job.path.absolute()), title=job.title)
@@ -205,7 +235,8 @@ def look_again(
     """Consider a clip once more: a few frames through every view, then all through promising ones."""
     probes = tuple(rounded(look) for look in second_look.probes(album))
     tried = linker.consider(replace(first.clip, further=probes), first)
-    names = linker.promising(tried)
+    # A few frames may be all that was missing, where the sound says what to look for.
+    names = linker.promising(tried) if linker.is_unsure(tried) else []
     if not names:
         return tried
     further = tuple(rounded(look) for look in second_look.full(path, album, probes, names))
@@ -282,21 +313,28 @@ def _unchanged(kept: Catalog, marks: Mapping[str, str]) -> set[str]:
     }
 
 
-def _stored_clip(job: ClipJob, clip: Descriptors, model: str, mark: str) -> StoredClip:
+def _stored_clip(
+    job: ClipJob, clip: Descriptors, model: str, mark: str, listener: Listener | None
+) -> StoredClip:
     record = ClipRecord(
-        job.clip_id, str(job.path.absolute()), job.title, clip.duration_seconds, clip.frames_seen, model, mark
-    )
+        job.clip_id, str(job.path.absolute()), job.title, clip.duration_seconds, clip.frames_seen, model,
+        mark, sound_model="" if listener is None else listener.encoder.info.fingerprint,
+    )  # fmt: skip
     further = tuple((look.view, look.t_seconds, look.vectors) for look in clip.further)
-    return StoredClip(record, clip.t_seconds, clip.vectors, further)
+    return StoredClip(record, clip.t_seconds, clip.vectors, further, _pair(clip.sound))
 
 
 def _rounded(clip: Descriptors) -> Descriptors:
-    """A first look as a store rounds it."""
-    return replace(clip, vectors=rounded(clip.looks[0]).vectors)
+    """A first look, and what was heard, as a store rounds it."""
+    sound = None if clip.sound is None else rounded(clip.sound)
+    return replace(clip, vectors=rounded(clip.looks[0]).vectors, sound=sound)
 
 
 def descriptors_of(stored: StoredClip) -> Descriptors:
     """A kept clip as the linker takes it."""
     record = stored.record
     further = tuple(Look(*look) for look in stored.further)
-    return Descriptors(stored.t_seconds, stored.vectors, record.duration_seconds, record.frames_seen, further)
+    sound = None if stored.sound is None else Look(SOUND, *stored.sound, "sound")
+    return Descriptors(
+        stored.t_seconds, stored.vectors, record.duration_seconds, record.frames_seen, further, sound
+    )

@@ -6,13 +6,16 @@ of their own file. Similarities are cosines: higher is better.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Decision = Literal["linked", "review", "none"]
+#: What a look is of, and what an aligned stretch rests on.
+Kind = Literal["picture", "sound"]
+Basis = Literal["picture", "sound", "both"]
 
 
 @dataclass(frozen=True)
@@ -34,17 +37,19 @@ class Frame:
 
 @dataclass(frozen=True)
 class Look:
-    """What one view of a file's frames shows, in time order.
+    """What one view of a file's frames shows, or what its sound says, in time order.
 
     Attributes:
-        view: Name of the view, see :class:`matcher.views.View`.
-        t_seconds: (n,) float64, strictly increasing.
+        view: Name of the view, see :class:`matcher.views.View`; :data:`SOUND` of the sound.
+        t_seconds: (n,) float64, strictly increasing; of a patch of sound, its middle.
         vectors: (n, d) float32, each of length 1.
+        kind: Which of the two; their descriptors are not compared.
     """
 
     view: str
     t_seconds: NDArray[np.float64]
     vectors: NDArray[np.float32]
+    kind: Kind = "picture"
 
     def __post_init__(self) -> None:
         _check_descriptors(self.t_seconds, self.vectors)
@@ -55,11 +60,13 @@ class Look:
 
 def rounded(look: Look) -> Look:
     """A look as a store rounds it, so that descriptors that were kept answer like those at hand."""
-    return Look(look.view, look.t_seconds, look.vectors.astype(np.float16).astype(np.float32))
+    return replace(look, vectors=look.vectors.astype(np.float16).astype(np.float32))
 
 
 #: Name of the first look: the whole picture, trimmed of bars and fill.
 WHOLE = "whole"
+#: That of what was heard.
+SOUND = "sound"
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,7 @@ class Descriptors:
         frames_seen: Frames decoded, blank ones included.
         further: Looks through other views, at some of the frames or all; none where the first look
             said enough.
+        sound: What was heard: no patch where the file is silent; None where nobody listened.
     """
 
     t_seconds: NDArray[np.float64]
@@ -80,14 +88,16 @@ class Descriptors:
     duration_seconds: float
     frames_seen: int
     further: tuple[Look, ...] = ()
+    sound: Look | None = None
 
     def __post_init__(self) -> None:
         _check_descriptors(self.t_seconds, self.vectors)
 
     @property
     def looks(self) -> tuple[Look, ...]:
-        """All of them, the first look first."""
-        return (Look(WHOLE, self.t_seconds, self.vectors), *self.further)
+        """All of them: the first look first, what was heard last."""
+        heard = () if self.sound is None else (self.sound,)
+        return (Look(WHOLE, self.t_seconds, self.vectors), *self.further, *heard)
 
     def __len__(self) -> int:
         return int(self.t_seconds.size)
@@ -124,7 +134,8 @@ class Segment:
         asset_end_seconds: In the asset.
         similarity: Mean cosine of the frames compared.
         is_reversed: The clip plays the stretch backwards.
-        view: What the clip was looked at through.
+        view: What the clip was looked at through; :data:`SOUND` where it rests on the sound alone.
+        evidence: Whether picture or sound shows it, or both.
         ambiguity: 0 where the place is sure, 1 where another one of the asset fits as well (a still scene).
         also: Other places that show the same, best first.
     """
@@ -137,6 +148,7 @@ class Segment:
     similarity: float
     is_reversed: bool = False
     view: str = WHOLE
+    evidence: Basis = "picture"
     ambiguity: float = 0.0
     also: tuple[Elsewhere, ...] = ()
 
@@ -174,6 +186,22 @@ class Guess:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """What the sound alone says.
+
+    Attributes:
+        program_id: Whose sound it is most likely.
+        confidence: Probability of that, 0 to 1, with what the pictures say of that very place.
+        agrees: Whether the program is one that the clip is linked to or put up for review with; False where
+            the pictures are another's.
+    """
+
+    program_id: str
+    confidence: float
+    agrees: bool
+
+
+@dataclass(frozen=True)
 class Failure:
     """Why a file has no answer."""
 
@@ -195,6 +223,7 @@ class Answer:
         catalog_version: The state of the catalog that was searched.
         error: Set when the file could not be read; the decision is then "none".
         looks: Views that the clip was looked at through; 1 where the first look was enough.
+        heard: The best guess by the sound; None where it resembles nothing, or nobody listened.
     """
 
     clip_id: str
@@ -206,6 +235,7 @@ class Answer:
     catalog_version: int
     error: Failure | None = None
     looks: int = 1
+    heard: Heard | None = None
 
     @property
     def program_id(self) -> str | None:
@@ -235,6 +265,7 @@ class Answer:
             "error": None if self.error is None else asdict(self.error),
             "looks": self.looks,
             "passes": 1 if self.looks == 1 else 2,
+            "sound": None if self.heard is None else _rounded(asdict(self.heard)),
         }
 
 

@@ -24,6 +24,8 @@ BANDS = 64
 LOW_HZ, HIGH_HZ = 200.0, 6000.0
 #: Samples of one Fourier transform, and from one to the next.
 WINDOW, HOP = 1024, 320
+#: Frequencies of the transform between the two limits.
+BINS = slice(int(LOW_HZ * WINDOW / RATE_HZ), int(HIGH_HZ * WINDOW / RATE_HZ) + 1)
 HOPS_A_COLUMN = 5
 COLUMN_SECONDS = HOPS_A_COLUMN * HOP / RATE_HZ
 COLUMNS_A_PATCH = 20
@@ -47,20 +49,25 @@ _BLOCK, _FEED_SAMPLES = 500, 10 * RATE_HZ
 
 @cache
 def mel_bank() -> NDArray[np.float32]:
-    """(WINDOW // 2 + 1, b) triangular filters, even on the mel scale ``2595 log10(1 + f / 700)``."""
+    """(f, b) triangular filters, even on the mel scale ``2595 log10(1 + f / 700)``.
+
+    Rows are the ``f`` frequencies of :data:`BINS`; the other ones are in no filter.
+    """
     low, high = (2595.0 * np.log10(1.0 + f / 700.0) for f in (LOW_HZ, HIGH_HZ))
     edges = 700.0 * (10.0 ** (np.linspace(low, high, BANDS + 2) / 2595.0) - 1.0)
-    bins = np.arange(WINDOW // 2 + 1) * RATE_HZ / WINDOW
+    bins = np.arange(BINS.start, BINS.stop) * RATE_HZ / WINDOW
     rising = (bins[:, None] - edges[:-2]) / np.diff(edges)[:-1]
     falling = (edges[2:] - bins[:, None]) / np.diff(edges)[1:]
-    return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+    bank: NDArray[np.float32] = np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+    return bank
 
 
 @cache
 def _window() -> NDArray[np.float32]:
     """(WINDOW,) periodic Hann, scaled so that powers add up to the mean square of the samples."""
     hann = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(WINDOW) / WINDOW)
-    return (hann / np.sqrt(WINDOW * np.sum(hann**2))).astype(np.float32)
+    scaled: NDArray[np.float32] = (hann / np.sqrt(WINDOW * np.sum(hann**2))).astype(np.float32)
+    return scaled
 
 
 def mel_columns(samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -84,9 +91,10 @@ def mel_columns(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _log_bands(frames: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, WINDOW) samples to (n, b) logarithms of power."""
-    power = np.abs(np.fft.rfft(frames * _window(), axis=1)) ** 2
+    spectrum = np.fft.rfft(frames * _window(), axis=1)[:, BINS]
+    power = spectrum.real**2 + spectrum.imag**2
     # n transforms, f frequencies, b bands; see Whitening.apply for why this is no BLAS product.
-    bands = np.einsum("nf,fb->nb", power.astype(np.float32), mel_bank())
+    bands = np.einsum("nf,fb->nb", power, mel_bank())
     logs: NDArray[np.float32] = np.log(bands + np.float32(LEAST_POWER))
     return logs
 

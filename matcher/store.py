@@ -13,11 +13,13 @@ from matcher import errors
 from matcher.calibration import calibration_of
 from matcher.config import IndexSettings, Settings
 from matcher.encoders.base import ModelInfo
+from matcher.encoders.sound import load_sound_encoder
 from matcher.inputs import check_unicode
 
 if TYPE_CHECKING:
-    from index.catalog import Catalog
+    from index.catalog import Catalog, Writer
     from index.live import LiveIndex
+    from index.rows import Kind
     from index.rows import ModelInfo as StoredModel
     from matcher.linking import Linker
 
@@ -72,8 +74,8 @@ def create_catalog(path: Path, model: ModelInfo) -> Catalog:
         ) from error
 
 
-def open_live(catalog: Catalog, settings: IndexSettings) -> LiveIndex:
-    """The live index of a catalog.
+def open_live(catalog: Catalog, settings: IndexSettings, *, table: Kind = "frames") -> LiveIndex:
+    """The live index of a catalog's frames, or of its sounds.
 
     Raises:
         StoreError: The tables are damaged.
@@ -85,7 +87,41 @@ def open_live(catalog: Catalog, settings: IndexSettings) -> LiveIndex:
         # LanceDB warns of the fork that nobody here makes.
         warnings.filterwarnings("ignore", message=".*fork.*")
         device = "cuda" if settings.device == "gpu" else "cpu"
-        return LiveIndex.open(catalog, kind=None if settings.kind == "auto" else settings.kind, device=device)
+        kind = None if settings.kind == "auto" else settings.kind
+        return LiveIndex.open(catalog, kind=kind, device=device, table=table)
+
+
+def open_every(catalog: Catalog, settings: IndexSettings) -> list[LiveIndex]:
+    """The live indexes of everything that a catalog holds: its frames, and its sounds if there are any.
+
+    Raises:
+        StoreError: The tables are damaged.
+        MissingDependencyError: FAISS or the GPU asked for is missing.
+    """
+    tables: list[Kind] = ["frames"] if catalog.sound_model is None else ["frames", "sounds"]
+    return [open_live(catalog, settings, table=table) for table in tables]
+
+
+def save_caches(
+    catalog: Catalog, settings: IndexSettings, writer: Writer, *, force: bool = False
+) -> LiveIndex:
+    """Bring the search caches on the disk up to date; gives the live index of the frames.
+
+    Args:
+        catalog: The store.
+        settings: Of its indexes.
+        writer: Shows that the store's lock is held.
+        force: Write them in any case.
+
+    Raises:
+        StoreError: The tables are damaged.
+        MissingDependencyError: FAISS or the GPU asked for is missing.
+    """
+    every = open_every(catalog, settings)
+    with translated():
+        for live in every:
+            live.save(writer, force=force)
+    return every[0]
 
 
 def open_linker(catalog: Catalog, settings: Settings, live: LiveIndex | None = None) -> Linker:
@@ -102,9 +138,32 @@ def open_linker(catalog: Catalog, settings: Settings, live: LiveIndex | None = N
     """
     from matcher.linking import Linker
 
+    live = live or open_live(catalog, settings.index)
+    sound = open_sounds(catalog, settings)
     model = ModelInfo(catalog.model.name, catalog.model.fingerprint, catalog.model.d)
-    calibration = calibration_of(Path(catalog.path), model)
-    return Linker(live or open_live(catalog, settings.index), settings, calibration)
+    heard = None if catalog.sound_model is None else catalog.sound_model.fingerprint
+    calibration = calibration_of(Path(catalog.path), model, heard)
+    return Linker(live, settings, calibration, sound=sound)
+
+
+def open_sounds(catalog: Catalog, settings: Settings) -> LiveIndex | None:
+    """The live index of a catalog's sounds; None where it holds none, or nobody is to listen.
+
+    Raises:
+        StoreError: The tables are damaged, or the sounds are another model's than the settings name.
+        MissingDependencyError: FAISS or the GPU asked for is missing.
+    """
+    stored = catalog.sound_model
+    if stored is None or not settings.sound.enabled:
+        return None
+    asked = load_sound_encoder(settings.sound.spec).info
+    if asked.fingerprint != stored.fingerprint:
+        raise errors.StoreError(
+            f"the store {catalog.path} holds sounds described by {stored.name} ({stored.fingerprint}), not "
+            f"by {asked.spec} ({asked.fingerprint}); name that one under [sound] in --config, make a new "
+            "store, or leave the sound out with --no-sound"
+        )
+    return open_live(catalog, settings.index, table="sounds")
 
 
 def _stored(model: ModelInfo) -> StoredModel:

@@ -21,7 +21,8 @@ from matcher.background import Background
 from matcher.calibration import Calibration
 from matcher.config import DecisionSettings, Settings, VotingSettings
 from matcher.decision import FEATURES, Weights
-from matcher.linking import NO_EVIDENCE, Assessed, Linker, failed
+from matcher.considered import Assessed
+from matcher.linking import NO_EVIDENCE, Linker, failed
 from matcher.pipeline import descriptors_of
 from matcher.records import WHOLE, Answer, Descriptors, Failure, Look
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from matcher.encoders.base import ModelInfo, fingerprint
 from matcher.encoders.whitening import Whitening, read_whitening
+from matcher.errors import InputError
 from matcher.sound import COLUMN_SECONDS, COLUMNS_A_PATCH, HALF_PATCH_SECONDS, RAW_DIMENSIONS, patches
 
 SPEC = "logmel"
@@ -58,13 +59,15 @@ class SoundEncoder:
             (p,) seconds from the first column to the middle of each patch that is not silent nor a hum, and
             (p, d) descriptors of length 1.
         """
-        times, vectors = [np.zeros(0)], [np.zeros((0, self.whitening.d), np.float32)]
+        times: list[NDArray[np.float64]] = [np.zeros(0)]
+        vectors = [np.zeros((0, self.whitening.d), np.float32)]
         block = _BLOCK_COLUMNS - _BLOCK_COLUMNS % step
         for start in range(0, len(columns), block):
             # A patch reaches into the next block; it begins in this one.
             cut = patches(columns[start : start + block + COLUMNS_A_PATCH - 1], step)
             own = cut.rows < block
-            times.append((start + cut.rows[own]) * COLUMN_SECONDS + HALF_PATCH_SECONDS)
+            begins = (start + cut.rows[own]).astype(np.float64)
+            times.append(begins * COLUMN_SECONDS + HALF_PATCH_SECONDS)
             vectors.append(self.whitening.apply(cut.values[own]))
         return np.concatenate(times), np.concatenate(vectors)
 
@@ -76,11 +79,17 @@ def shipped_sound_encoder() -> SoundEncoder:
         return SoundEncoder(Whitening.load(path))
 
 
-def sound_encoder_of(path: Path) -> SoundEncoder:
-    """The same with another whitening, as ``matcher train descriptor --sound`` writes it.
+def load_sound_encoder(spec: str) -> SoundEncoder:
+    """The sound model of some words: ``logmel``, or ``logmel@FILE`` with another whitening.
 
     Raises:
-        InputError: There is no such file, or it is no whitening of sounds.
+        InputError: There is no such model, no such file, or it is no whitening of sounds.
     """
+    name, at, file = spec.partition("@")
+    if name != SPEC or (at and not file):
+        raise InputError(f"unknown sound model {spec!r}: write {SPEC}, or {SPEC}@FILE with a whitening")
+    if not at:
+        return shipped_sound_encoder()
+    path = Path(file)
     own = read_whitening(path, RAW_DIMENSIONS, SPEC, command="matcher train descriptor --sound")
-    return SoundEncoder(own, f"{SPEC}:{path}")
+    return SoundEncoder(own, spec)

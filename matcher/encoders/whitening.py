@@ -110,7 +110,9 @@ def read_whitening(path: Path, raw_dimensions: int, spec: str, *, command: str) 
             f" `{command}` writes it"
         ) from error
     if own.projection.shape[0] != raw_dimensions:
-        raise InputError(f"{path} whitens {own.projection.shape[0]} raw dimensions; {spec} has {raw_dimensions}")
+        raise InputError(
+            f"{path} whitens {own.projection.shape[0]} raw dimensions; {spec} has {raw_dimensions}"
+        )
     if not (np.isfinite(own.mean).all() and np.isfinite(own.projection).all()):
         raise InputError(f"{path} holds numbers that are not finite; make it again")
     return own

@@ -1,0 +1,327 @@
+"""Everything that speaks for any program: look by look, and then picture and sound together.
+
+A clip's pictures and its sound are assessed by the same code, each against its own descriptors. Here they
+meet. What is found for one program by both, at the same place of the same asset, adds up; what only one
+says stands alone; and where the sound says a program and the pictures are another's, the pictures win.
+
+Log-odds of the two are those of :mod:`matcher.decision`. A place that the sound points to is also looked at
+in the pictures, see :func:`seen_at`: a cropped or covered frame that is too poor to be found among millions
+can still be recognised where one knows what to look for.
+
+Shape letters: ``n`` frames of a look, ``d`` dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.view import LiveView
+from matcher.decision import Evidence
+from matcher.elsewhere import BandReader
+from matcher.lines import TOLERANCE_SECONDS
+from matcher.localize import Match
+from matcher.records import Basis, Descriptors, Look
+from matcher.refine import similarity_on_line
+from matcher.sound import HALF_PATCH_SECONDS
+
+#: Two matches of one asset that are this close at the middle of their common time say the same place.
+SAME_PLACE_SECONDS = 1.5 * TOLERANCE_SECONDS
+#: Log-odds that two witnesses add who name the same place: by chance they would do so in one of twenty, even
+#: in an asset of a minute.
+COINCIDENCE = 3.0
+#: A frame that resembles a place less than chance does counts against it no more than this.
+LEAST_SEEN = -0.25
+#: Fewer frames than this show nothing of a place.
+FEWEST_SEEN = 2
+#: Pictures that show this much of the way from chance to identity, where the sound points, agree with it.
+SEEN_ENOUGH = 0.1
+#: A sound-only program is this much behind the program that the pictures of the same time surely are.
+BEHIND = 1.0
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """One candidate with what was found for it, through the view that shows it best, or by the sound.
+
+    Attributes:
+        program: Its position.
+        look: The look at the clip in which it was found.
+        matches: Aligned stretches; rows are frames of ``look``.
+        evidence: None without matches.
+        log_odds: Of the link; minus infinity without evidence.
+        votes: Of the look's frames.
+    """
+
+    program: int
+    look: Look
+    matches: tuple[Match, ...]
+    evidence: Evidence | None
+    log_odds: float
+    votes: float
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the link, 0 to 1."""
+        return _probability(self.log_odds)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """One candidate with what picture and sound say together.
+
+    Attributes:
+        program: Its position.
+        picture: What was found in the pictures, in the best look; None where no look has it.
+        sound: What was found in the sound; None where it says nothing of this program.
+        log_odds: Of the link; minus infinity without evidence.
+        is_same_place: Both are found, at the same place of the same asset.
+    """
+
+    program: int
+    picture: Assessed | None
+    sound: Assessed | None
+    log_odds: float
+    is_same_place: bool = False
+
+    @property
+    def parts(self) -> tuple[Assessed, ...]:
+        """Those of the two that have evidence."""
+        return tuple(one for one in (self.picture, self.sound) if one is not None and one.evidence)
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the link, 0 to 1."""
+        return _probability(self.log_odds)
+
+    @property
+    def similarity(self) -> float:
+        """Mean similarity of aligned frames, of the pictures where they align, else of the sound; else 0."""
+        evidence = next((one.evidence for one in self.parts), None)
+        return evidence.similarity if evidence else 0.0
+
+    @property
+    def votes(self) -> float:
+        """Of either."""
+        return max((one.votes for one in (self.picture, self.sound) if one is not None), default=0.0)
+
+
+def _probability(log_odds: float) -> float:
+    return float(1.0 / (1.0 + np.exp(-np.clip(log_odds, -700.0, 700.0))))
+
+
+def key_of(look: Look) -> tuple[str, int]:
+    """What tells a clip's looks apart: a view may be tried on a few frames, and then taken of all."""
+    return look.view, len(look)
+
+
+@dataclass(frozen=True)
+class Considered:
+    """A clip with everything that speaks for any program.
+
+    Attributes:
+        clip: Its descriptors.
+        view: The state of the index that was searched.
+        by_look: Candidates of each look, in the order of ``clip.looks``.
+    """
+
+    clip: Descriptors
+    view: LiveView
+    by_look: tuple[list[Assessed], ...]
+
+    def by_key(self) -> dict[tuple[str, int], list[Assessed]]:
+        """Candidates by :func:`key_of` their look."""
+        return {key_of(look): found for look, found in zip(self.clip.looks, self.by_look, strict=True)}
+
+    def assessed(self) -> list[Assessed]:
+        """Every candidate of the pictures, best first; of several looks at one program the best counts."""
+        return _best_of([found for look, found in self._pairs() if look.kind == "picture"])
+
+    def heard(self) -> list[Assessed]:
+        """Every candidate of the sound, best first."""
+        return _best_of([found for look, found in self._pairs() if look.kind == "sound"])
+
+    def joined(self, link_log_odds: float) -> list[Joined]:
+        """Every candidate of either, best first; see :func:`join`."""
+        return join(self.assessed(), self.heard(), link_log_odds)
+
+    def _pairs(self) -> list[tuple[Look, list[Assessed]]]:
+        return list(zip(self.clip.looks, self.by_look, strict=True))
+
+
+def _best_of(by_look: Sequence[Sequence[Assessed]]) -> list[Assessed]:
+    best: dict[int, Assessed] = {}
+    for assessed in by_look:
+        for found in assessed:
+            known = best.get(found.program)
+            if known is None or found.log_odds > known.log_odds:
+                best[found.program] = found
+    # A stable sort: candidates of one confidence stay in the order of their votes.
+    by_votes = sorted(best.values(), key=lambda a: (-a.votes, a.program))
+    return sorted(by_votes, key=lambda a: -a.log_odds)
+
+
+def join(pictures: Sequence[Assessed], sounds: Sequence[Assessed], link_log_odds: float) -> list[Joined]:
+    """Put together what pictures and sound say of each program.
+
+    Args:
+        pictures: One a program.
+        sounds: Likewise.
+        link_log_odds: From which the pictures by themselves are sure.
+
+    Returns:
+        Every program of either, best first.
+    """
+    by_picture = {found.program: found for found in pictures}
+    by_sound = {found.program: found for found in sounds}
+    # Programs that only guess at something keep the order in which they came.
+    joined = [
+        _joined(program, by_picture.get(program), by_sound.get(program))
+        for program in dict.fromkeys([*by_picture, *by_sound])
+    ]
+    sure = [one for one in pictures if one.evidence and one.log_odds >= link_log_odds]
+    return sorted((_behind(one, sure) for one in joined), key=lambda one: -one.log_odds)
+
+
+def _joined(program: int, picture: Assessed | None, sound: Assessed | None) -> Joined:
+    seen, heard = (one.log_odds if one is not None and one.evidence else None for one in (picture, sound))
+    agrees = picture is not None and sound is not None and is_same_place(picture.matches, sound.matches)
+    return Joined(program, picture, sound, join_log_odds(seen, heard, is_same_place=agrees), agrees)
+
+
+def join_log_odds(seen: float | None, heard: float | None, *, is_same_place: bool) -> float:
+    """Log-odds of a program by what is seen and heard of it; None where it is not.
+
+    Two witnesses who name the same place are independent of each other, and their odds multiply; else the
+    better one counts.
+    """
+    odds = [one for one in (seen, heard) if one is not None]
+    best = max(odds, default=-np.inf)
+    return max(best, sum(odds) + COINCIDENCE) if is_same_place else best
+
+
+def _behind(one: Joined, sure: Sequence[Assessed]) -> Joined:
+    """A program that is only heard, and whose time surely shows another, comes after that one."""
+    if one.sound is None or one.sound.evidence is None or one.is_same_place:
+        return one
+    shown = [
+        other
+        for other in sure
+        if other.program != one.program and _common_share(one.sound.matches, other.matches) > 0.5
+    ]
+    if not shown or (one.picture is not None and one.picture in sure):
+        return one
+    return replace(one, log_odds=min(one.log_odds, min(other.log_odds for other in shown) - BEHIND))
+
+
+def _common_share(matches: Sequence[Match], others: Sequence[Match]) -> float:
+    """The share of the clip time of ``matches`` that ``others``, which share no time, cover too."""
+    total = sum(match.clip_end_seconds - match.clip_start_seconds for match in matches)
+    common = sum(max(0.0, overlap_seconds(match, other)) for match in matches for other in others)
+    return common / total if total > 0 else 0.0
+
+
+def overlap_seconds(one: Match, other: Match) -> float:
+    """Clip time that two matches share; negative, how far they are apart."""
+    start = max(one.clip_start_seconds, other.clip_start_seconds)
+    return min(one.clip_end_seconds, other.clip_end_seconds) - start
+
+
+def agree(one: Match, other: Match) -> bool:
+    """Whether two matches of one program say the same place of the same asset."""
+    if one.asset != other.asset or overlap_seconds(one, other) <= 0:
+        return False
+    start = max(one.clip_start_seconds, other.clip_start_seconds)
+    middle = start + 0.5 * overlap_seconds(one, other)
+    return abs(one.line.at(middle) - other.line.at(middle)) <= SAME_PLACE_SECONDS
+
+
+def is_same_place(pictures: Sequence[Match], sounds: Sequence[Match]) -> bool:
+    """Whether any two of them agree."""
+    return any(agree(picture, sound) for picture in pictures for sound in sounds)
+
+
+def seen_at(
+    looks: Sequence[tuple[Look, NDArray[np.float32]]], matches: Sequence[Match], read_band: BandReader
+) -> float:
+    """What the pictures show of the places that the sound points to.
+
+    For each look the frames inside the matches are compared with the asset's frames at their moments; each
+    counts by how much of the way from what chance gives it to identity it goes, at least
+    :data:`LEAST_SEEN`. The best look counts: through the others the program is cropped or covered.
+
+    Args:
+        looks: At the pictures, each with (n,) what chance gives its frames.
+        matches: Of the sound, in one program.
+        read_band: Gives the picture descriptors of an asset between two times.
+
+    Returns:
+        From :data:`LEAST_SEEN` to 1; 0 where no look has :data:`FEWEST_SEEN` frames there.
+    """
+    found = [np.zeros(0) for _ in looks]
+    for match in matches:
+        ends = match.line.at(np.array([match.clip_start_seconds, match.clip_end_seconds]))
+        seconds, band = read_band(match.asset, ends.min() - 2.0, ends.max() + 2.0)
+        for number, (look, level) in enumerate(looks):
+            inside = (look.t_seconds >= match.clip_start_seconds) & (look.t_seconds < match.clip_end_seconds)
+            places = match.line.at(look.t_seconds[inside])
+            on_line = similarity_on_line(look.vectors[inside] @ band.T, seconds, places)
+            excess = (on_line - level[inside]) / np.maximum(1.0 - level[inside], 0.01)
+            found[number] = np.concatenate([found[number], np.clip(excess, LEAST_SEEN, 1.0)])
+    means = [float(values.mean()) for values in found if values.size >= FEWEST_SEEN]
+    return max(means, default=0.0)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a link, with what it rests on.
+
+    Attributes:
+        match: Where it is.
+        view: Name of the look that shows it.
+        basis: Whether picture or sound does, or both.
+    """
+
+    match: Match
+    view: str
+    basis: Basis
+
+
+def aligned_parts(found: Joined) -> list[Part]:
+    """The stretches of a candidate, by clip time: the pictures', and of the sound's what these leave over.
+
+    Pictures tell borders to a fraction of a second, a patch of sound to one or two: where both show a
+    stretch, the pictures say where it begins and ends.
+    """
+    seen = found.picture.matches if found.picture is not None else ()
+    heard = found.sound.matches if found.sound is not None else ()
+    parts = [
+        Part(match, found.picture.look.view, "both" if is_same_place([match], heard) else "picture")
+        for match in seen
+        if found.picture is not None
+    ]
+    for match in heard:
+        assert found.sound is not None
+        # With pictures that agree at the place that was heard, though they would not have been found alone.
+        is_seen = found.sound.evidence is not None and found.sound.evidence.seen >= SEEN_ENOUGH
+        basis: Basis = "both" if is_seen else "sound"
+        parts += [Part(rest, found.sound.look.view, basis) for rest in _left_over(match, seen)]
+    return sorted(parts, key=lambda part: part.match.clip_start_seconds)
+
+
+def _left_over(match: Match, taken: Sequence[Match]) -> list[Match]:
+    """What of a match's clip time the matches ``taken`` leave, if it is long enough to be told by sound."""
+    pieces = [(match.clip_start_seconds, match.clip_end_seconds)]
+    for other in taken:
+        low, high = other.clip_start_seconds, other.clip_end_seconds
+        cut = [[(start, min(stop, low)), (max(start, high), stop)] for start, stop in pieces]
+        pieces = [(start, stop) for pair in cut for start, stop in pair if start < stop]
+    shortest = 0.0 if not taken else 2 * HALF_PATCH_SECONDS
+    return [
+        replace(match, clip_start_seconds=start, clip_end_seconds=stop)
+        for start, stop in pieces
+        if stop - start > shortest
+    ]

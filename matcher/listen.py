@@ -1,0 +1,58 @@
+"""What a file's sound says, as one look at it: the sound's side of :mod:`matcher.describe`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from matcher.config import SoundSettings
+from matcher.decode_sound import SoundPiece
+from matcher.encoders.sound import SoundEncoder, load_sound_encoder
+from matcher.records import SOUND, Look
+from matcher.sound import COLUMN_SECONDS
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Describes sounds.
+
+    Attributes:
+        encoder: Makes the descriptors.
+        step: Columns of 100 ms from one patch to the next.
+    """
+
+    encoder: SoundEncoder
+    step: int
+
+    @property
+    def mark(self) -> str:
+        """Changes with anything that changes what is heard."""
+        return f"{self.encoder.info.fingerprint}/{self.step}"
+
+    def look(self, pieces: Sequence[SoundPiece]) -> Look:
+        """Describe the pieces of one file's sound, in time order; silence gives no patch."""
+        times = [np.zeros(0)]
+        vectors = [np.zeros((0, self.encoder.info.d), np.float32)]
+        last = -np.inf
+        for piece in pieces:
+            t_seconds, found = self.encoder.describe(piece.columns, step=self.step)
+            t_seconds = t_seconds + piece.start_seconds
+            # Pieces of a damaged file may overlap; what is before its first frame is in no clip's time.
+            new = t_seconds > max(last, 0.0)
+            times.append(t_seconds[new])
+            vectors.append(found[new])
+            last = float(times[-1][-1]) if times[-1].size else last
+        return Look(SOUND, np.concatenate(times), np.concatenate(vectors), "sound")
+
+
+def listener_of(settings: SoundSettings, hop_seconds: float) -> Listener | None:
+    """The listener of some settings; None where nobody is to listen.
+
+    Raises:
+        InputError: The model is not known.
+    """
+    if not settings.enabled:
+        return None
+    return Listener(load_sound_encoder(settings.spec), max(1, round(hop_seconds / COLUMN_SECONDS)))
