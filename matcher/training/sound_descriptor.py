@@ -26,7 +26,11 @@ from matcher.training.sound_pairs import N_STRETCHES, collect_sounds
 class SoundRecipe(Recipe):
     """What the closed form is told of sounds.
 
-    The mean of a band over time is taken away from every patch, so that hardly any mean is left.
+    The mean of a band over time is taken away from every patch, so that hardly any mean is left. From 0.03
+    to 0.3 little is to choose in the regularization: lower is better under other sounds, higher at another
+    pitch.
+    More dimensions find more (patches of films under a louder sound, recall at 1 % strangers: 0.32 at 96, 0.37
+    at 128, 0.45 at 192, 0.51 at 256); 128 is what a store can hold twice a second.
     """
 
     d: int = 128
