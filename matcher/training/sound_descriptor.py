@@ -29,8 +29,9 @@ class SoundRecipe(Recipe):
     The mean of a band over time is taken away from every patch, so that hardly any mean is left. From 0.03
     to 0.3 little is to choose in the regularization: lower is better under other sounds, higher at another
     pitch.
-    More dimensions find more (patches of films under a louder sound, recall at 1 % strangers: 0.32 at 96, 0.37
-    at 128, 0.45 at 192, 0.51 at 256); 128 is what a store can hold twice a second.
+    More dimensions find more: of patches of films under a louder sound, with a fit of the same kind, recall
+    at 1 % strangers was 0.32 at 96, 0.37 at 128, 0.45 at 192 and 0.51 at 256. A store holds them twice a
+    second, hence 128.
     """
 
     d: int = 128
