@@ -34,7 +34,7 @@ from matcher.calibrate_kept import SelfMade, load_clips, save_clips
 from matcher.calibrate_sound import heard_of
 from matcher.calibration import FILE_NAME, Calibration, SoundCalibration, shipped
 from matcher.config import Settings
-from matcher.decision import SOUND_FEATURES, Weights
+from matcher.decision import FEATURES, SIGHT_FEATURES, SoundWeights, Weights
 from matcher.decode import Sampling
 from matcher.encoders.base import FrameEncoder
 from matcher.errors import InputError, StoreError
@@ -49,7 +49,9 @@ if TYPE_CHECKING:
 #: a copy (0.85, more than half of the way, a clear lead, ten frames, nearly all of the clip) to about 4.5.
 START = Weights((1.0, 4.5, 2.0, 1.0, 2.5, -2.0, -1.5, -1.0, -1.5), -6.8)
 #: And what it listens with: a patch of sound resembles hardly any other by chance.
-START_SOUND = Weights((0.5, 4.0, 2.0, 1.0, 2.0, -2.0, 0.0, 0.0, -1.5, 4.0), -5.0, SOUND_FEATURES)
+START_SOUND = SoundWeights(
+    Weights((0.5, 4.0, 2.0, 1.0, 2.0, -2.0, 0.0, 0.0, -1.5), -5.0), (10.0, 0.3, 30.0), -1.0
+)
 START_LINK, START_REVIEW = 0.95, 0.3
 #: The clips are asked so often, each time with the weights of the time before.
 ROUNDS = 2
@@ -124,13 +126,15 @@ class Calibrated:
 
 
 def _named(weights: Weights) -> dict[str, float]:
-    return dict(zip(weights.names, weights.weights, strict=True))
+    return dict(zip(FEATURES, weights.weights, strict=True))
 
 
 def _sound_object(sound: SoundCalibration) -> dict[str, Any]:
     return {
-        "weights": _named(sound.weights),
-        "bias": sound.weights.bias,
+        "weights": _named(sound.weights.match),
+        "bias": sound.weights.match.bias,
+        "sight": dict(zip(SIGHT_FEATURES, sound.weights.sight, strict=True)),
+        "sight_bias": sound.weights.sight_bias,
         "background_patches": len(sound.background.vectors),
         "least": sound.background.least,
     }
@@ -210,7 +214,8 @@ def with_sound(
     heard = heard_of(
         live.view, cut, second, strange, listener, length_seconds=clip.clip.duration_seconds, seed=seed
     )
-    return replace(clip, clip=replace(clip.clip, sound=heard))
+    names = tuple(live.programs[stretch.program] for stretch in heard.stretches)
+    return replace(clip, clip=replace(clip.clip, sound=heard.look), sounds=names)
 
 
 def kept_or_made(keep: Path | None, model: str, make: Callable[[], list[SelfMade]]) -> list[SelfMade]:

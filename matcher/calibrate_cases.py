@@ -26,7 +26,7 @@ from matcher.calibrate_kept import SelfMade
 from matcher.calibration import Calibration
 from matcher.config import Settings
 from matcher.considered import Assessed, Considered, key_of
-from matcher.decision import Evidence
+from matcher.decision import Evidence, SoundWeights, Weights
 from matcher.decode import Sampling
 from matcher.describe import describe_clip
 from matcher.encoders.base import FrameEncoder
@@ -54,12 +54,14 @@ class Case:
         heard: Of the sound; likewise.
         is_same_place: Both name one place.
         is_right: Whether the clip shows it.
+        is_source: Whether the clip has its sound.
     """
 
     evidence: Evidence | None
     is_right: bool
     heard: Evidence | None = None
     is_same_place: bool = False
+    is_source: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,8 @@ class RememberingLinker(Linker):
         return replace(considered, by_look=tuple(self._weighed(look) for look in clip.looks))
 
     def _weighed(self, look: Look) -> list[Assessed]:
-        weights, sound = self._calibration.weights, self._calibration.sound
+        weights: Weights | SoundWeights = self._calibration.weights
+        sound = self._calibration.sound
         if look.kind == "sound" and sound is not None:
             weights = sound.weights
         return [
@@ -247,6 +250,7 @@ class Examiner:
                 programs[found.program] in made.programs,
                 found.sound.evidence if found.sound else None,
                 found.is_same_place,
+                programs[found.program] in made.sounds,
             )
             for found in question.linker.joined(considered)
             if found.parts

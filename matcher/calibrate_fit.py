@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from matcher.calibrate_cases import Case, Trial
 from matcher.considered import join_log_odds
-from matcher.decision import DUEL_WEIGHT, FEATURES, SOUND_FEATURES, Evidence, Weights
+from matcher.decision import DUEL_WEIGHT, FEATURES, SIGHT_FEATURES, Evidence, SoundWeights, Weights
 
 Floats = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ RIDGE = 1.0
 #: What the sign of each feature's weight must be; a fit that says otherwise has learned an accident.
 SIGNS = {
     "similarity": 1, "excess": 1, "lead": 1, "frames": 1, "coverage": 1,
-    "speed": -1, "is_reversed": -1, "is_further": -1, "pieces": -1, "seen": 1,
+    "speed": -1, "is_reversed": -1, "is_further": -1, "pieces": -1, "seen": 1, "stands_out": 1, "beyond_chance": 1,
 }  # fmt: skip
 #: Parts by program that take turns in being measured on.
 FOLDS = 3
@@ -58,16 +58,11 @@ class Sample:
     duel: Floats
     is_right: NDArray[np.bool_]
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What the features are."""
-        return FEATURES if self.features.shape[1] == len(FEATURES) else SOUND_FEATURES
-
     @classmethod
-    def of(cls, evidence: Sequence[Evidence], is_right: Sequence[bool], names: tuple[str, ...]) -> Sample:
+    def of(cls, evidence: Sequence[Evidence], is_right: Sequence[bool]) -> Sample:
         """Of evidence in its order."""
         return cls(
-            np.array([one.features(names) for one in evidence]).reshape(len(evidence), len(names)),
+            np.array([one.features() for one in evidence]).reshape(len(evidence), len(FEATURES)),
             np.array([DUEL_WEIGHT * one.lead * one.frames for one in evidence]),
             np.array(is_right, bool),
         )
@@ -81,24 +76,54 @@ def best_cases(trials: Sequence[Trial]) -> Sample:
     """
     best = [trial.cases[0] for trial in trials if trial.cases and not trial.is_heard]
     seen = [(case.evidence, case.is_right) for case in best if case.evidence is not None]
-    return Sample.of([one for one, _ in seen], [right for _, right in seen], FEATURES)
+    return Sample.of([one for one, _ in seen], [right for _, right in seen])
 
 
-def heard_cases(trials: Sequence[Trial]) -> Sample:
-    """The best case by sound of every answer that was listened to and has one.
+def heard_cases(trials: Sequence[Trial]) -> list[Case]:
+    """The first case with anything heard, of every answer that has one."""
+    firsts = [
+        next((case for case in trial.cases if case.heard is not None), None)
+        for trial in trials
+        if trial.is_heard
+    ]
+    return [case for case in firsts if case is not None]
 
-    That is the first one with anything heard. Where it comes after one that is only seen, the pictures
-    have outweighed it, and it teaches how little such a sound is worth.
+
+def fit_sound(cases: Sequence[Case]) -> SoundWeights:
+    """Fit both questions: whose sound it is on all cases, whose pictures on those where that is right.
+
+    Args:
+        cases: From :func:`heard_cases`.
+
+    Raises:
+        ValueError: The cases of either are all right or all wrong.
     """
-    heard = []
-    for trial in trials:
-        first = next((case for case in trial.cases if case.heard is not None), None)
-        if trial.is_heard and first is not None and first.heard is not None:
-            heard.append((first.heard, first.is_right))
-    return Sample.of([one for one, _ in heard], [right for _, right in heard], SOUND_FEATURES)
+    heard = [(case.heard, case.is_source) for case in cases if case.heard is not None]
+    match = fit(Sample.of([one for one, _ in heard], [right for _, right in heard]))
+    seen = [
+        (case.heard.sight.features(), case.is_right)
+        for case in cases
+        if case.is_source and case.heard is not None and case.heard.sight is not None
+    ]
+    sight, bias = fit_weights(
+        Sample(
+            np.array([features for features, _ in seen]).reshape(len(seen), len(SIGHT_FEATURES)),
+            np.full(len(seen), np.inf),
+            np.array([right for _, right in seen], bool),
+        ),
+        SIGHT_FEATURES,
+    )
+    return SoundWeights(match, sight, bias)
 
 
 def fit(sample: Sample, *, ridge: float = RIDGE) -> Weights:
+    """The weights of :data:`matcher.decision.FEATURES`; see :func:`fit_weights`."""
+    return Weights(*fit_weights(sample, FEATURES, ridge=ridge))
+
+
+def fit_weights(
+    sample: Sample, names: Sequence[str], *, ridge: float = RIDGE
+) -> tuple[tuple[float, ...], float]:
     """Maximum likelihood of right and wrong with a ridge, on standardized features.
 
     A feature whose weight comes out with the wrong sign is left out, the worst first, and the rest is fitted
@@ -113,7 +138,7 @@ def fit(sample: Sample, *, ridge: float = RIDGE) -> Weights:
     # A feature that is always the same takes no part, whatever its scale.
     scale = np.where(sample.features.std(axis=0) > 1e-9, sample.features.std(axis=0), np.inf)
     standard = (sample.features - mean) / scale
-    signs = np.array([SIGNS[name] for name in sample.names])
+    signs = np.array([SIGNS[name] for name in names])
     kept = np.ones(len(signs), bool)
     while True:
         found = _maximum(standard[:, kept], sample, ridge)
@@ -124,7 +149,7 @@ def fit(sample: Sample, *, ridge: float = RIDGE) -> Weights:
             break
         kept[int(wrong.argmin())] = False
     weights = weights / scale
-    return Weights(tuple(float(w) for w in weights), float(found[-1] - weights @ mean), sample.names)
+    return tuple(float(w) for w in weights), float(found[-1] - weights @ mean)
 
 
 def _maximum(x: Floats, sample: Sample, ridge: float) -> Floats:
@@ -198,7 +223,7 @@ class Fitted:
     """
 
     picture: Weights
-    sound: Weights | None = None
+    sound: SoundWeights | None = None
 
     def log_odds(self, case: Case) -> float:
         """Of a candidate, by what is seen and heard of it."""
@@ -214,7 +239,7 @@ def fit_both(trials: Sequence[Trial]) -> Fitted:
         ValueError: The cases are all right or all wrong.
     """
     heard = heard_cases(trials)
-    return Fitted(fit(best_cases(trials)), fit(heard) if len(heard.is_right) else None)
+    return Fitted(fit(best_cases(trials)), fit_sound(heard) if heard else None)
 
 
 def score(trials: Sequence[Trial], weights: Sequence[Fitted]) -> Scored:

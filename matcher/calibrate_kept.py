@@ -35,6 +35,7 @@ class SelfMade:
         edits: What was done to it.
         clip: Its first look, as further looks its probes through all views, and its sound.
         full: Looks at all frames, through some of those views.
+        sounds: Ids of the programs whose sound it has; none where it is muted.
     """
 
     number: int
@@ -43,6 +44,7 @@ class SelfMade:
     edits: tuple[str, ...]
     clip: Descriptors
     full: tuple[Look, ...]
+    sounds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.programs:
@@ -67,7 +69,7 @@ def save_clips(path: Path, clips: Sequence[SelfMade], *, model: str) -> None:
         "model": model,
         "clips": [
             {
-                "is_heard": clip.clip.sound is not None,
+                "is_heard": clip.clip.sound is not None, "sounds": clip.sounds,
                 "number": clip.number, "programs": clip.programs, "kin": clip.kin, "edits": clip.edits,
                 "duration": clip.clip.duration_seconds, "seen": clip.clip.frames_seen,
                 "views": [look.view for look in clip.clip.further], "full": [look.view for look in clip.full],
@@ -133,4 +135,5 @@ def _clip(entry: dict[str, Any], pieces: Iterator[Piece], heard: Iterator[Piece]
         tuple(entry["edits"]),
         Descriptors(times, vectors, entry["duration"], entry["seen"], further, sound),
         tuple(Look(view, *next(pieces)) for view in entry["full"]),
+        tuple(entry["sounds"]),
     )

@@ -7,6 +7,7 @@ as often as it takes to learn what a sound is worth with the pictures against it
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,19 @@ PITCH_KEPT_SHARE = 0.6
 KINDS = (*(name for name in EDITS if name not in ("tempo", "playback_speed")), *FOREIGN_EDITS)
 
 
+@dataclass(frozen=True)
+class HeardClip:
+    """What is heard in a clip.
+
+    Attributes:
+        look: Its patches.
+        stretches: Whose sound it is; none where it is muted.
+    """
+
+    look: Look
+    stretches: tuple[Stretch, ...]
+
+
 def heard_of(
     view: LiveView,
     cut: Cut,
@@ -39,7 +53,7 @@ def heard_of(
     *,
     length_seconds: float,
     seed: int,
-) -> Look:
+) -> HeardClip:
     """Draw the sound of one clip and describe it, rounded as a store rounds it.
 
     Args:
@@ -57,18 +71,20 @@ def heard_of(
     rng = np.random.default_rng([seed, 5, cut.number])
     length = round(length_seconds * RATE_HZ)
     samples = _own(view, cut, second, length, rng)
+    stretches: tuple[Stretch, ...]
+    stretches = (cut.stretch,) if second is None else (cut.stretch, second)
     other = strange[int(rng.integers(len(strange)))] if strange else cut.stretch
     dice = rng.random()
     if dice < MUTED_SHARE:
-        samples = np.zeros(length, np.float32)
+        samples, stretches = np.zeros(length, np.float32), ()
     elif dice < MUTED_SHARE + REPLACED_SHARE and strange:
-        samples = fitted(_played(view, other), length)
+        samples, stretches = fitted(_played(view, other), length), (other,)
     elif dice < MUTED_SHARE + REPLACED_SHARE + EDITED_SHARE:
         kind = str(rng.choice(KINDS))
         if kind not in FOREIGN_EDITS or strange:
             samples = edit_sound(kind, samples, _played(view, other), rng).samples
     samples = edit_sound("low_bit_rate", samples, samples, rng).samples
-    return rounded(listener.look([SoundPiece(0.0, mel_columns(samples))]))
+    return HeardClip(rounded(listener.look([SoundPiece(0.0, mel_columns(samples))])), stretches)
 
 
 def _own(

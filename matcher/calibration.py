@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matcher.background import Background
-from matcher.decision import FEATURES, SOUND_FEATURES, Weights
+from matcher.decision import FEATURES, SIGHT_FEATURES, SoundWeights, Weights
 from matcher.encoders.base import ModelInfo
 from matcher.errors import StoreError
 
@@ -41,13 +41,9 @@ class SoundCalibration:
         model: Fingerprint of the sound model that it was measured with; "" fits any.
     """
 
-    weights: Weights
+    weights: SoundWeights
     background: Background
     model: str = ""
-
-    def __post_init__(self) -> None:
-        if self.weights.names != SOUND_FEATURES:
-            raise ValueError("the weights of a sound take its features")
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,8 @@ class Calibration:
         digest = hashlib.sha256(repr((REVISION, numbers)).encode())
         digest.update(self.background.to_bytes())
         if self.sound is not None:
-            heard = (*self.sound.weights.weights, self.sound.weights.bias, self.sound.background.least)
+            own, least = self.sound.weights, self.sound.background.least
+            heard = (*own.match.weights, own.match.bias, *own.sight, own.sight_bias, least)
             digest.update(repr([float(x) for x in heard]).encode())
             digest.update(self.sound.background.to_bytes())
         return digest.hexdigest()[:12]
@@ -103,8 +100,10 @@ class Calibration:
         if self.sound is not None:
             heard = self.sound
             words["sound"] = {
-                "features": list(SOUND_FEATURES), "weights": list(heard.weights.weights),
-                "bias": heard.weights.bias, "least": heard.background.least, "model": heard.model,
+                "features": list(FEATURES), "sight_features": list(SIGHT_FEATURES),
+                "weights": list(heard.weights.match.weights), "bias": heard.weights.match.bias,
+                "sight": list(heard.weights.sight), "sight_bias": heard.weights.sight_bias,
+                "least": heard.background.least, "model": heard.model,
             }  # fmt: skip
             tensors |= {f"sound_{name}": tensor for name, tensor in heard.background.tensors().items()}
         draft = path.with_name(f".{path.name}.{os.getpid()}")
@@ -151,12 +150,14 @@ def _sound_of(
     words: dict[str, Any] | None, tensors: Mapping[str, NDArray[np.generic]]
 ) -> SoundCalibration | None:
     """The sound's part of a file; None where it has none."""
-    if words is None or words["features"] != list(SOUND_FEATURES):
+    if words is None:
         return None
+    if words["features"] != list(FEATURES) or words["sight_features"] != list(SIGHT_FEATURES):
+        raise ValueError("its sound is measured otherwise")
     own = {name.removeprefix("sound_"): tensor for name, tensor in tensors.items() if "sound_" in name}
-    weights = tuple(float(weight) for weight in words["weights"])
+    weights, sight = (tuple(float(weight) for weight in words[name]) for name in ("weights", "sight"))
     return SoundCalibration(
-        Weights(weights, float(words["bias"]), SOUND_FEATURES),
+        SoundWeights(Weights(weights, float(words["bias"])), sight, float(words["sight_bias"])),
         Background.of_tensors(own, least=float(words["least"])),
         words["model"],
     )

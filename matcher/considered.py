@@ -5,7 +5,7 @@ meet. What is found for one program by both, at the same place of the same asset
 says stands alone; and where the sound says a program and the pictures are another's, the pictures win.
 
 Log-odds of the two are those of :mod:`matcher.decision`. A place that the sound points to is also looked at
-in the pictures, see :func:`seen_at`: a cropped or covered frame that is too poor to be found among millions
+in the pictures, see :func:`sight_of`: a cropped or covered frame that is too poor to be found among millions
 can still be recognised where one knows what to look for.
 
 Shape letters: ``n`` frames of a look, ``d`` dimensions.
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.view import LiveView
-from matcher.decision import Evidence
+from matcher.decision import Evidence, Sight
 from matcher.elsewhere import BandReader
 from matcher.lines import TOLERANCE_SECONDS
 from matcher.localize import Match
@@ -37,6 +37,11 @@ COINCIDENCE = 3.0
 LEAST_SEEN = -0.25
 #: Fewer frames than this show nothing of a place.
 FEWEST_SEEN = 2
+#: The rest of an asset is looked at so far around a place.
+AROUND_SECONDS = 120.0
+#: Similarities to all of it that differ less than this are alike, and a place stands out by no more than so
+#: many standard deviations.
+LEAST_SPREAD, MOST_OUT = 0.03, 4.0
 #: Pictures that show this much of the way from chance to identity, where the sound points, agree with it.
 SEEN_ENOUGH = 0.1
 #: A sound-only program is this much behind the program that the pictures of the same time surely are.
@@ -244,14 +249,14 @@ def is_same_place(pictures: Sequence[Match], sounds: Sequence[Match]) -> bool:
     return any(agree(picture, sound) for picture in pictures for sound in sounds)
 
 
-def seen_at(
+def sight_of(
     looks: Sequence[tuple[Look, NDArray[np.float32]]], matches: Sequence[Match], read_band: BandReader
-) -> float:
-    """What the pictures show of the places that the sound points to.
+) -> Sight | None:
+    """Look at the places that the sound points to.
 
-    For each look the frames inside the matches are compared with the asset's frames at their moments; each
-    counts by how much of the way from what chance gives it to identity it goes, at least
-    :data:`LEAST_SEEN`. The best look counts: through the others the program is cropped or covered.
+    For each look the frames inside the matches are compared with the asset's frames at their moments, and
+    with those around. The best look counts, of each figure: through the others the program is cropped or
+    covered.
 
     Args:
         looks: At the pictures, each with (n,) what chance gives its frames.
@@ -259,20 +264,37 @@ def seen_at(
         read_band: Gives the picture descriptors of an asset between two times.
 
     Returns:
-        From :data:`LEAST_SEEN` to 1; 0 where no look has :data:`FEWEST_SEEN` frames there.
+        None where no look has :data:`FEWEST_SEEN` frames there.
     """
-    found = [np.zeros(0) for _ in looks]
+    excess: list[list[NDArray[np.float32]]] = [[] for _ in looks]
+    out: list[list[NDArray[np.float32]]] = [[] for _ in looks]
     for match in matches:
         ends = match.line.at(np.array([match.clip_start_seconds, match.clip_end_seconds]))
-        seconds, band = read_band(match.asset, ends.min() - 2.0, ends.max() + 2.0)
+        seconds, band = read_band(match.asset, ends.min() - AROUND_SECONDS, ends.max() + AROUND_SECONDS)
         for number, (look, level) in enumerate(looks):
             inside = (look.t_seconds >= match.clip_start_seconds) & (look.t_seconds < match.clip_end_seconds)
-            places = match.line.at(look.t_seconds[inside])
-            on_line = similarity_on_line(look.vectors[inside] @ band.T, seconds, places)
-            excess = (on_line - level[inside]) / np.maximum(1.0 - level[inside], 0.01)
-            found[number] = np.concatenate([found[number], np.clip(excess, LEAST_SEEN, 1.0)])
-    means = [float(values.mean()) for values in found if values.size >= FEWEST_SEEN]
-    return max(means, default=0.0)
+            if not inside.any() or seconds.size == 0:
+                continue
+            similarity = look.vectors[inside] @ band.T
+            on_line = similarity_on_line(similarity, seconds, match.line.at(look.t_seconds[inside]))
+            room = np.maximum(1.0 - level[inside], 0.01)
+            excess[number].append(np.clip((on_line - level[inside]) / room, LEAST_SEEN, 1.0))
+            spread = np.maximum(similarity.std(axis=1), LEAST_SPREAD)
+            out[number].append(np.clip((on_line - similarity.mean(axis=1)) / spread, -MOST_OUT, MOST_OUT))
+    seen, stands_out = _best_mean(excess), _best_mean(out)
+    return None if seen is None or stands_out is None else Sight(seen, stands_out)
+
+
+def _best_mean(by_look: Sequence[Sequence[NDArray[np.float32]]]) -> float | None:
+    """The highest mean of any look that has enough frames; None if none has."""
+    joined = [np.concatenate(values) for values in by_look if values]
+    return max((float(one.mean()) for one in joined if one.size >= FEWEST_SEEN), default=None)
+
+
+def is_seen(heard: Assessed) -> bool:
+    """Whether the pictures clearly show the place that was heard."""
+    sight = heard.evidence.sight if heard.evidence is not None else None
+    return sight is not None and sight.seen >= SEEN_ENOUGH
 
 
 @dataclass(frozen=True)
@@ -306,8 +328,7 @@ def aligned_parts(found: Joined) -> list[Part]:
     for match in heard:
         assert found.sound is not None
         # With pictures that agree at the place that was heard, though they would not have been found alone.
-        is_seen = found.sound.evidence is not None and found.sound.evidence.seen >= SEEN_ENOUGH
-        basis: Basis = "both" if is_seen else "sound"
+        basis: Basis = "both" if is_seen(found.sound) else "sound"
         parts += [Part(rest, found.sound.look.view, basis) for rest in _left_over(match, seen)]
     return sorted(parts, key=lambda part: part.match.clip_start_seconds)
 

@@ -31,6 +31,31 @@ SAME_FRAME_DROP = 0.05
 LEAD_SCALE = 0.05
 #: Log-odds that a lead of 1 in one frame gives against the next best program.
 DUEL_WEIGHT = 50.0
+#: So much of the way from chance to identity shows a place clearly.
+CLEARLY_SEEN = 0.15
+#: Fewer different patches than this are one sound, a word or a bang, which may come again anywhere: patches
+#: that follow each other share nine tenths.
+LEAST_HEARD = 3.0
+#: Log-odds that a sound is the clip's own, where its pictures show nothing.
+UNSEEN = 4.0
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the pictures show of a place that the sound points to.
+
+    Attributes:
+        seen: How much of the way from what chance gives to identity its frames go, in the mean.
+        stands_out: By how many standard deviations the place resembles the frames more than the rest of the
+            asset around it does, in the mean; 0 where all is alike.
+    """
+
+    seen: float
+    stands_out: float
+
+    def features(self) -> NDArray[np.float64]:
+        """As the logistic function takes them: (len(SIGHT_FEATURES),)."""
+        return np.array([self.seen, self.stands_out, np.clip(self.seen, 0.0, CLEARLY_SEEN)])
 
 
 @dataclass(frozen=True)
@@ -51,8 +76,7 @@ class Evidence:
         is_further: Found through a view of the second look: of many tries one may succeed by chance.
         pieces: Number of matches that the frames are spread over, as if they were equally long: chance is
             pieced together from many, a clip from one or a few. At least 1.
-        seen: Of what was heard: what the pictures show of that place, see
-            :func:`matcher.considered.seen_at`; 0 where they show nothing.
+        sight: Of what was heard: what the pictures show of that place; None where they show nothing.
     """
 
     similarity: float
@@ -64,11 +88,11 @@ class Evidence:
     is_reversed: bool = False
     is_further: bool = False
     pieces: float = 1.0
-    seen: float = 0.0
+    sight: Sight | None = None
 
-    def features(self, names: Sequence[str] | None = None) -> NDArray[np.float64]:
-        """As the logistic function takes them: (len(names),), those of pictures if none are named."""
-        values = np.array(
+    def features(self) -> NDArray[np.float64]:
+        """As the logistic function takes them: (len(FEATURES),)."""
+        return np.array(
             [
                 -np.log(1.0 + ROOM - min(self.similarity, 1.0)),
                 -np.log(1.0 + ROOM - min(self.excess, 1.0)),
@@ -79,18 +103,17 @@ class Evidence:
                 float(self.is_reversed),
                 float(self.is_further),
                 np.log(self.pieces),
-                self.seen,
             ]
         )
-        return values[: len(FEATURES if names is None else names)]
 
 
-#: What :meth:`Evidence.features` holds of pictures, in order.
+#: What :meth:`Evidence.features` holds, in order.
 FEATURES = (
     "similarity", "excess", "lead", "frames", "coverage", "speed", "is_reversed", "is_further", "pieces",
 )  # fmt: skip
-#: And of sound.
-SOUND_FEATURES = (*FEATURES, "seen")
+#: And :meth:`Sight.features`. A place that chance would not show is the place, and how far beyond chance it
+#: is hardly matters then.
+SIGHT_FEATURES = ("seen", "stands_out", "beyond_chance")
 
 
 @dataclass(frozen=True)
@@ -98,33 +121,70 @@ class Weights:
     """The logistic function from evidence to log-odds.
 
     Attributes:
-        weights: One for each of ``names``.
+        weights: One for each of :data:`FEATURES`.
         bias: What no evidence amounts to.
-        names: :data:`FEATURES`, or :data:`SOUND_FEATURES`.
     """
 
     weights: tuple[float, ...]
     bias: float
-    names: tuple[str, ...] = FEATURES
 
     def __post_init__(self) -> None:
-        if self.names not in (FEATURES, SOUND_FEATURES) or len(self.weights) != len(self.names):
-            raise ValueError(f"{len(self.weights)} weights for the features {', '.join(self.names)}")
+        if len(self.weights) != len(FEATURES):
+            raise ValueError(f"{len(self.weights)} weights for {len(FEATURES)} features")
 
     def match(self, evidence: Evidence) -> float:
         """Log-odds that the candidate matches at all."""
-        return float(evidence.features(self.names) @ np.array(self.weights)) + self.bias
+        return float(evidence.features() @ np.array(self.weights)) + self.bias
 
     def log_odds(self, evidence: Evidence) -> float:
         """Log-odds that the clip is from the candidate: that it matches, and that no other does better."""
-        match, duel = self.match(evidence), DUEL_WEIGHT * evidence.lead * evidence.frames
-        # log(p q / (1 - p q)) of two logistic functions, without leaving the logarithms.
-        log_both = -np.logaddexp(0.0, -match) - np.logaddexp(0.0, -duel)
-        return float(log_both - np.log(-np.expm1(min(log_both, -1e-300))))
+        return all_of(self.match(evidence), DUEL_WEIGHT * evidence.lead * evidence.frames)
 
     def confidence(self, evidence: Evidence) -> float:
         """Probability in [0, 1] that the clip is from the candidate."""
         return _logistic(self.log_odds(evidence))
+
+
+@dataclass(frozen=True)
+class SoundWeights:
+    """The same of what is heard, in two questions, since a sound may lie under another's pictures.
+
+    Is it this program's sound? Then, do the pictures show that very place? Where they show nothing at all,
+    nothing speaks against the sound.
+
+    Attributes:
+        match: From evidence to the log-odds of the first.
+        sight: One weight for each of :data:`SIGHT_FEATURES`, for the second.
+        sight_bias: Its log-odds where both are 0.
+    """
+
+    match: Weights
+    sight: tuple[float, ...]
+    sight_bias: float
+
+    def __post_init__(self) -> None:
+        if len(self.sight) != len(SIGHT_FEATURES):
+            raise ValueError(f"{len(self.sight)} weights for {len(SIGHT_FEATURES)} features")
+
+    def shown(self, sight: Sight | None) -> float:
+        """Log-odds that the pictures are those of the place."""
+        if sight is None:
+            return UNSEEN
+        return float(sight.features() @ np.array(self.sight)) + self.sight_bias
+
+    def log_odds(self, evidence: Evidence) -> float:
+        """Log-odds that the clip is from the candidate."""
+        duel = DUEL_WEIGHT * evidence.lead * evidence.frames
+        return all_of(self.match.match(evidence), duel, self.shown(evidence.sight))
+
+
+def all_of(*log_odds: float) -> float:
+    """Log-odds that all of some independent things hold, each given by its own.
+
+    Of two, ``log(p q / (1 - p q))``; no probability is written down, since most are next to 0 or 1.
+    """
+    log_all = -float(np.logaddexp(0.0, -np.array(log_odds)).sum())
+    return float(log_all - np.log(-np.expm1(min(log_all, -1e-300))))
 
 
 def _logistic(z: float) -> float:

@@ -17,16 +17,16 @@ from matcher.background import Background
 from matcher.calibration import Calibration
 from matcher.config import Settings
 from matcher.considered import (
-    SEEN_ENOUGH,
     Assessed,
     Considered,
     Joined,
     Part,
     aligned_parts,
+    is_seen,
     key_of,
-    seen_at,
+    sight_of,
 )
-from matcher.decision import Weights, decide, explained_frames, weigh
+from matcher.decision import LEAST_HEARD, SoundWeights, Weights, decide, explained_frames, weigh
 from matcher.elsewhere import BandReader
 from matcher.listen import Listener, listener_of
 from matcher.localize import RIVAL_MARGIN, Match, localize
@@ -92,7 +92,7 @@ class Kit:
     live: LiveIndex
     view: LiveView
     background: Background
-    weights: Weights
+    weights: Weights | SoundWeights
     k: int
     per_program: int
     floor: float
@@ -186,9 +186,8 @@ class Linker:
         best = next(iter(self.joined(considered)), None)
         if best is None or best.confidence < self._link_bar:
             return True
-        is_seen = best.picture is not None and best.picture.confidence >= self._link_bar
-        heard = best.sound.evidence if best.sound is not None else None
-        return not (is_seen or best.is_same_place or (heard is not None and heard.seen >= SEEN_ENOUGH))
+        is_shown = best.picture is not None and best.picture.confidence >= self._link_bar
+        return not (is_shown or best.is_same_place or (best.sound is not None and is_seen(best.sound)))
 
     def joined(self, considered: Considered) -> list[Joined]:
         """Every candidate of a clip that has been considered, best first."""
@@ -312,6 +311,8 @@ class Linker:
             evidence = weigh(
                 matches, look.vectors, rival, level, is_further=is_further, explained=times - own > 0
             )
+            if look.kind == "sound" and evidence is not None and evidence.frames < LEAST_HEARD:
+                matches, evidence = (), None
             log_odds = kit.weights.log_odds(evidence) if evidence else -np.inf
             assessed.append(Assessed(candidate.program, look, matches, evidence, log_odds, candidate.votes))
         if not is_further and look.kind == "picture":
@@ -405,12 +406,13 @@ def _seen(
     found: Assessed,
     looks: Sequence[tuple[Look, NDArray[np.float32]]],
     pictures: LiveView,
-    weights: Weights,
+    weights: Weights | SoundWeights,
 ) -> Assessed:
     """A candidate of the sound with what the pictures show of its places."""
     if found.evidence is None:
         return found
-    evidence = replace(found.evidence, seen=seen_at(looks, found.matches, _band_reader(pictures)))
+    sight = sight_of(looks, found.matches, _band_reader(pictures))
+    evidence = replace(found.evidence, sight=sight)
     return replace(found, evidence=evidence, log_odds=weights.log_odds(evidence))
 
 
