@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,8 +35,10 @@ _RATES_HZ, _MOST_CHANNELS = (4000, 768_000), 64
 _JUMP_SECONDS = 0.2
 #: A step back by more than this is a clock that starts again, as where recordings are joined.
 _RESET_SECONDS = 1.0
-#: Pieces at most, and damaged packets in a row after which a track is given up.
-_MOST_PIECES, _MOST_FAULTS = 1000, 1000
+#: Pieces at most, so that no file can make memory grow; what comes after the last is passed over.
+_MOST_PIECES = 10_000
+#: Damaged packets in a row after which a track is given up.
+_MOST_FAULTS = 1000
 #: Samples that are gathered before they are resampled: every call takes as long as a thousand of them.
 _GATHERED = 65536
 #: No file is longer than this: a timestamp beyond it is nonsense.
@@ -60,6 +61,7 @@ class SoundPiece:
 @dataclass
 class _Piece:
     start_seconds: float
+    n_samples: int = 0
     stream: ColumnStream = field(default_factory=ColumnStream)
 
 
@@ -76,6 +78,7 @@ class SoundTrack:
     _tick: float = 1.0 / RATE_HZ
     _fifo: AudioFifo = field(default_factory=AudioFifo)
     _resampler: AudioResampler | None = None
+    _shape: tuple[int, int, str] | None = None  # channels, rate and format of what is gathered
     _pieces: list[_Piece] = field(default_factory=list)
     _end_seconds: float | None = None  # of the last frame, on the clock of the stream
     _shift_seconds: float = 0.0  # from that clock to the container's
@@ -115,6 +118,13 @@ class SoundTrack:
         if self._n_faults:
             _log.warning("%s has damaged sound, %d packets were passed over", name, self._n_faults)
 
+    @property
+    def reached_seconds(self) -> float:
+        """How far it has been read, from the first frame of the file; -inf before there is a sound."""
+        if self._end_seconds is None:
+            return -math.inf
+        return self._end_seconds + self._shift_seconds - self.base_seconds
+
     def pieces(self) -> list[SoundPiece]:
         """What there is to hear, in time order; none for a file without sound."""
         found = [SoundPiece(p.start_seconds - self.base_seconds, p.stream.columns()) for p in self._pieces]
@@ -122,6 +132,11 @@ class SoundTrack:
 
     def _take_frame(self, frame: AudioFrame) -> None:
         pts = frame.pts
+        shape = frame.layout.nb_channels, frame.sample_rate, frame.format.name
+        if shape != self._shape:
+            # PyAV's fifo does not see a change of channels: it would read planes that are not there.
+            self._drain()
+            self._shape = _checked(shape)
         # The common case first: thousands of small frames a minute, each of which follows the last.
         if (
             pts is None
@@ -130,11 +145,7 @@ class SoundTrack:
         ):
             self._place(pts)
         frame.pts = None  # where samples go is decided by counting them
-        try:
-            self._fifo.write(frame)
-        except ValueError:  # another format, rate or number of channels from here on
-            self._drain()
-            self._fifo.write(frame)
+        self._fifo.write(frame)
         assert self._end_seconds is not None
         self._end_seconds += frame.samples / frame.sample_rate
         if self._fifo.samples >= _GATHERED:
@@ -150,17 +161,22 @@ class SoundTrack:
             # The clock starts again: what comes goes on from here.
             self._shift_seconds += self._end_seconds - t_seconds
             self._end_seconds = t_seconds
-        elif t_seconds is not None and len(self._pieces) < _MOST_PIECES:
+        elif t_seconds is not None:
+            if len(self._pieces) >= _MOST_PIECES:
+                raise ValueError(f"more than {_MOST_PIECES} gaps")
             self._drain()
+            self._pieces[-1].stream.settle()
             self._end_seconds = t_seconds
             self._pieces.append(_Piece(t_seconds + self._shift_seconds))
 
     def _drain(self) -> None:
         """What is held belongs to the last piece."""
-        self._resample()
-        if self._resampler is not None:
-            self._feed(self._resampler.resample(None))
-        self._resampler, self._fifo = None, AudioFifo()
+        try:
+            self._resample()
+            if self._resampler is not None:
+                self._feed(self._resampler.resample(None))
+        finally:
+            self._resampler, self._fifo = None, AudioFifo()
 
     def _resample(self) -> None:
         """Resample what was gathered."""
@@ -168,19 +184,41 @@ class SoundTrack:
         if held is None:
             return
         if self._resampler is None:
-            channels, (low, high) = held.layout.nb_channels, _RATES_HZ
-            if not (low <= held.sample_rate <= high and 1 <= channels <= _MOST_CHANNELS):
-                raise ValueError(f"{channels} channels at {held.sample_rate} Hz are no sound")
-            self._resampler = AudioResampler(format="fltp", rate=RATE_HZ)
+            self._resampler = AudioResampler(format="flt", rate=RATE_HZ)
         held.pts = None
         self._feed(self._resampler.resample(held))
 
     def _feed(self, frames: list[AudioFrame]) -> None:
         for frame in frames:
-            # (channels, n): all of them count alike, so that it matters little which are there.
-            samples = np.asarray(frame.to_ndarray(), np.float32).mean(axis=0)
-            finite = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
-            self._pieces[-1].stream.feed(np.clip(finite, -16.0, 16.0))
+            samples = _mono(frame)
+            self._keep(samples)
+            self._pieces[-1].n_samples += samples.size
+
+    def _keep(self, samples: NDArray[np.float32]) -> None:
+        """Take in the next samples of the last piece."""
+        self._pieces[-1].stream.feed(samples)
+
+
+def _checked(shape: tuple[int, int, str]) -> tuple[int, int, str]:
+    """The same channels, rate and format.
+
+    Raises:
+        ValueError: They are nonsense.
+    """
+    channels, rate_hz, _ = shape
+    if not (_RATES_HZ[0] <= rate_hz <= _RATES_HZ[1] and 1 <= channels <= _MOST_CHANNELS):
+        raise ValueError(f"{channels} channels at {rate_hz} Hz are no sound")
+    return shape
+
+
+def _mono(frame: AudioFrame) -> NDArray[np.float32]:
+    """(n,) finite samples of a packed frame ("flt"); all channels count alike, whichever are there.
+
+    Not of a planar one: from eight channels on, PyAV 18.1's ``AudioFrame.planes`` runs past the last plane.
+    """
+    channels = np.asarray(frame.to_ndarray(), np.float32).reshape(-1, frame.layout.nb_channels)
+    mono: NDArray[np.float32] = channels.mean(axis=1)
+    return np.clip(np.nan_to_num(mono, nan=0.0, posinf=1.0, neginf=-1.0), -16.0, 16.0)
 
 
 def sound_seconds(pieces: list[SoundPiece]) -> float:
@@ -199,37 +237,49 @@ def read_sound(path: Path, start_seconds: float, stop_seconds: float) -> NDArray
     Returns:
         (n,) float32; all zeros without a sound track.
     """
-    out = np.zeros(max(0, round((stop_seconds - start_seconds) * RATE_HZ)), np.float32)
+    track = _Stretch(start_seconds=start_seconds, n_samples=round((stop_seconds - start_seconds) * RATE_HZ))
     try:
-        with av.open(f"file:{path}", metadata_errors="replace") as container:
-            for t_seconds, samples in _decoded(container, stop_seconds):
-                first = round((t_seconds - start_seconds) * RATE_HZ)
-                low, high = max(0, first), min(out.size, first + samples.size)
-                if low < high:
-                    out[low:high] = samples[low - first : high - first]
+        with av.open(
+            f"file:{path}", container_options={"protocol_whitelist": "file"}, metadata_errors="replace"
+        ) as container:
+            for video in container.streams.video[:1]:
+                track.base_seconds = float((video.start_time or 0) * (video.time_base or 0))
+            stream = track.attach(container)
+            if stream is not None:
+                _read_until(stop_seconds, container, stream, track, str(path))
     except (av.FFmpegError, ValueError, MemoryError) as error:
         _log.warning("%s: its sound cannot be read (%s)", path, error)
-    return out
+    return track.out
 
 
-def _decoded(container: InputContainer, stop_seconds: float) -> Iterator[tuple[float, NDArray[np.float32]]]:
-    """Pieces of mono samples with the time of the first, from the file's first frame on."""
-    if not container.streams.audio:
-        return
-    sound = container.streams.best("audio") or container.streams.audio[0]
-    base = 0.0
-    for video in container.streams.video[:1]:
-        base = float((video.start_time or 0) * (video.time_base or 0))
-    resampler = AudioResampler(format="fltp", rate=RATE_HZ)
-    at: float | None = None
-    for frame in container.decode(sound):
-        assert isinstance(frame, AudioFrame)
-        if at is None:
-            at = float((frame.pts or 0) * (frame.time_base or 0)) - base
-        frame.pts = None
-        for block in resampler.resample(frame):
-            samples = np.asarray(block.to_ndarray(), np.float32).mean(axis=0)
-            yield at, samples
-            at += samples.size / RATE_HZ
-        if at > stop_seconds:
-            return
+def _read_until(
+    stop_seconds: float, container: InputContainer, stream: AudioStream, track: SoundTrack, name: str
+) -> None:
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                track.take(packet)
+            if track.reached_seconds > stop_seconds:
+                return
+    finally:
+        track.finish(name)
+
+
+@dataclass
+class _Stretch(SoundTrack):
+    """Gathers the samples of a stretch instead of measuring columns."""
+
+    start_seconds: float = 0.0
+    n_samples: int = 0
+    out: NDArray[np.float32] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.out = np.zeros(max(0, self.n_samples), np.float32)
+
+    def _keep(self, samples: NDArray[np.float32]) -> None:
+        piece = self._pieces[-1]
+        begin_seconds = piece.start_seconds - self.base_seconds - self.start_seconds
+        first = round(begin_seconds * RATE_HZ) + piece.n_samples
+        low, high = max(0, first), min(self.out.size, first + samples.size)
+        if low < high:
+            self.out[low:high] = samples[low - first : high - first]

@@ -112,18 +112,19 @@ class ColumnStream:
         self._held.append(samples)
         self._n_held += samples.size
         if self._n_held >= _FEED_SAMPLES:
-            self._transform()
+            self.settle()
 
     def columns(self) -> NDArray[np.float32]:
         """(c, b) of everything so far; see :func:`mel_columns`."""
-        self._transform()
+        self.settle()
         return np.concatenate([np.zeros((0, BANDS), np.float32), *self._columns])
 
-    def _transform(self) -> None:
+    def settle(self) -> None:
+        """Measure what was gathered, and hold no more than the samples that further columns need."""
         held = np.concatenate([np.zeros(0, np.float32), *self._held])
         found = mel_columns(held)
         self._columns.append(found)
-        rest = held[len(found) * HOPS_A_COLUMN * HOP :]
+        rest = held[len(found) * HOPS_A_COLUMN * HOP :].copy()  # a view would hold all of them
         self._held, self._n_held = [rest], rest.size
 
 

@@ -61,7 +61,7 @@ class SoundEncoder:
         """
         times: list[NDArray[np.float64]] = [np.zeros(0)]
         vectors = [np.zeros((0, self.whitening.d), np.float32)]
-        block = _BLOCK_COLUMNS - _BLOCK_COLUMNS % step
+        block = max(step, _BLOCK_COLUMNS - _BLOCK_COLUMNS % step)
         for start in range(0, len(columns), block):
             # A patch reaches into the next block; it begins in this one.
             cut = patches(columns[start : start + block + COLUMNS_A_PATCH - 1], step)
