@@ -805,11 +805,6 @@ def _bench_row(row: dict[str, Any]) -> Sequence[str]:
     return row["name"], str(row["frames"]), f"{row['seconds']:.3f}", rate, ratio
 
 
-@eval_app.callback()
-def _eval() -> None:
-    """Keep ``link`` a word of its own, also while it is the only verb."""
-
-
 @eval_app.command(
     "link",
     epilog="Examples:  matcher eval link --films films --out runs/full  |  matcher eval link --quick --out"
@@ -911,6 +906,57 @@ def eval_link(
     show_figures(value, as_json=json, seconds=time.monotonic() - started)
     counts = value["groups"]["all"]["counts"]
     _exit_by(done=counts["clips"] - counts["failed"], failed=counts["failed"])
+
+
+@eval_app.command(
+    "sound",
+    epilog="Examples:  matcher eval sound --films films --out runs/sound  |  matcher eval sound --films films"
+    " --material runs/full/material --hops 0.5,1 --out runs/hops",
+)
+def eval_sound(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run: figures, and stores.")],
+    films: Annotated[
+        Path | None, typer.Option(help="Folder of films; without it, generated dramas alone.")
+    ] = None,
+    material: Annotated[
+        Path | None, typer.Option(help="Folder of a benchmark of `eval link`; else dramas are made in --out.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Store of the same catalogue, added with sound; else made in --out.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Other clips.")] = 1,
+    dramas: Annotated[int | None, typer.Option(min=0, help="Generated programs, if made (150).")] = None,
+    clips_per_program: Annotated[
+        int, typer.Option(min=1, help="Stretches of each program; each goes through every edit.")
+    ] = 2,
+    unknown: Annotated[int, typer.Option(min=0, help="Clips of programs outside the catalogue.")] = 1000,
+    silent: Annotated[int, typer.Option(min=0, help="Clips in which nothing is said.")] = 200,
+    hops: Annotated[
+        str | None, typer.Option(help="Seconds between a program's patches, as 0.5,1: a store for each.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make dramas.")] = 2,
+    encoder: Encoder = None,
+    device: DeviceWord = None,
+    precision: PrecisionWord = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Link clips by their sound alone, and write figures.
+
+    Stretches of ten seconds of every program with sound are edited as uploaders edit, and asked without
+    any picture; so are stretches of programs outside the catalogue, and silence.
+    """
+    from eval.sound_run import SoundPlan, parse_hops, programs_plan, run_sound, show_sound
+
+    settings = _settings(config, encoder=encoder, device=device, precision=precision)
+    programs = programs_plan(material, films=films, n_dramas=dramas)
+    plan = SoundPlan(programs, material or out / "material", seed, clips_per_program, unknown, silent)
+    started, words = time.monotonic(), shlex.join(["matcher", *sys.argv[1:]])
+    value = run_sound(
+        plan, out, settings, _load_encoder(settings), store=store, hops=parse_hops(hops), workers=workers,
+        command=words,
+    )  # fmt: skip
+    show_sound(value, as_json=json, seconds=time.monotonic() - started)
 
 
 @train_app.callback()
