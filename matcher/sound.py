@@ -64,7 +64,9 @@ def mel_bank() -> NDArray[np.float32]:
 
 @cache
 def _window() -> NDArray[np.float32]:
-    """(WINDOW,) periodic Hann, scaled so that powers add up to the mean square of the samples."""
+    """(WINDOW,) periodic Hann, scaled so that the powers of all frequencies, negative ones too, add up to the
+    mean square of the samples.
+    """
     hann = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(WINDOW) / WINDOW)
     scaled: NDArray[np.float32] = (hann / np.sqrt(WINDOW * np.sum(hann**2))).astype(np.float32)
     return scaled
