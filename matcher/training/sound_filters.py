@@ -39,10 +39,13 @@ def read_mono(path: Path) -> Samples:
     """
     blocks = [np.zeros(0, np.float32)]
     with contextlib.suppress(av.FFmpegError, ValueError), av.open(f"file:{path}") as container:
-        resampler = av.AudioResampler(format="fltp", rate=RATE_HZ)
+        # Packed: PyAV reads past the last of eight planes.
+        resampler = av.AudioResampler(format="flt", rate=RATE_HZ)
         for stream in container.streams.audio[:1]:
             for frame in itertools.chain(container.decode(stream), [None]):
-                blocks += [block.to_ndarray().mean(axis=0) for block in resampler.resample(frame)]
+                for block in resampler.resample(frame):
+                    channels = block.to_ndarray().reshape(-1, block.layout.nb_channels)
+                    blocks.append(channels.mean(axis=1))
     return np.concatenate(blocks)
 
 
