@@ -226,14 +226,13 @@ def run_sound(
     prepare(out, notes, {"sound": plan.to_json(), "store": None if store is None else str(store.resolve())})
     _make_dramas(plan, workers)
     every = sources(plan.programs, plan.material)
-    asked: Asked | None = None
-    rows = []
-    for one in by_hop:
-        catalog, linker = _opened(out, every, one, encoder, store=store, name=_store_name(one, hops))
-        # Only now: it takes minutes, and a store that does not listen is a matter of seconds.
-        asked = asked or _listen(plan, every, listener)
-        rows.append(_figures(asked, linker, catalog, one, hop_is_known=store is None))
-    assert asked is not None
+    # All stores first: clips take minutes, and a store that does not listen says so at once.
+    opened = [_opened(out, every, one, encoder, store=store, name=_store_name(one, hops)) for one in by_hop]
+    asked = _listen(plan, every, listener)
+    rows = [
+        _figures(asked, linker, catalog, one, hop_is_known=store is None)
+        for one, (catalog, linker) in zip(by_hop, opened, strict=True)
+    ]
     value = {
         "asked": asked.notes,
         "hops": rows,
