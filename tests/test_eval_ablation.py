@@ -44,7 +44,7 @@ from matcher.linking import NO_EVIDENCE, Linker
 from matcher.records import Answer, Descriptors, Look
 from matcher.store import open_catalog
 
-NAMES = ["nothing", "second look", "background", "hub share", "alignment", "decision"]
+NAMES = ["nothing", "sound", "second look", "background", "hub share", "alignment", "decision"]
 MODEL = ModelInfo("fp-1", "synthetic", D)
 CALIBRATION = Calibration(
     Weights((1.0, 4.5, 2.0, 1.0, 2.5, -2.0, -1.5, -1.0, -1.5), -6.8),
@@ -380,6 +380,8 @@ def _store_of(catalog: Catalog, answers: list[dict[str, Any]], path: Path) -> Ca
     """A store that keeps the clips of some answers, and no program."""
     new = Catalog.create(path, catalog.model)
     with new.writing() as writer:
+        if catalog.sound_model is not None:
+            writer.use_sound(catalog.sound_model)
         writer.put_clips(list(catalog.iter_clips([answer["clip_id"] for answer in answers])))
     return new
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from matcher.calibrate_fit import (
     LEAST_LINK,
     NOTHING,
     RIDGE,
+    Fitted,
     Sample,
     Scored,
     best_cases,
@@ -56,6 +58,7 @@ from matcher.config import Settings, VotingSettings
 from matcher.decision import FEATURES, Evidence, Weights
 from matcher.decode import Sampling
 from matcher.encoders.base import ModelInfo as EncoderInfo
+from matcher.encoders.sound import shipped_sound_encoder
 from matcher.errors import InputError
 from matcher.linking import Linker
 from matcher.records import Descriptors, Look
@@ -94,6 +97,16 @@ def drawn(n: int, weights: Weights, seed: int = 0) -> list[Case]:
 TRUTH = Weights((1.0, 3.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0), -4.0)
 
 
+def sample_of(cases: Sequence[Case]) -> Sample:
+    """Of cases that are seen."""
+    return Sample.of([seen(case) for case in cases], [case.is_right for case in cases])
+
+
+def seen(case: Case) -> Evidence:
+    assert case.evidence is not None
+    return case.evidence
+
+
 def penalized(weights: Weights, sample: Sample) -> float:
     """What the fit is to make small, written out with the one-by-one formula of the decision."""
     odds = log_odds(weights, sample)
@@ -104,12 +117,12 @@ def penalized(weights: Weights, sample: Sample) -> float:
 
 def test_log_odds_of_many_are_those_of_each() -> None:
     cases = drawn(50, TRUTH)
-    each = [TRUTH.log_odds(case.evidence) for case in cases]
-    assert log_odds(TRUTH, Sample.of(cases)) == pytest.approx(each, abs=1e-9)
+    each = [TRUTH.log_odds(seen(case)) for case in cases]
+    assert log_odds(TRUTH, sample_of(cases)) == pytest.approx(each, abs=1e-9)
 
 
 def test_the_fit_finds_the_confidences_that_the_cases_were_drawn_by() -> None:
-    sample = Sample.of(drawn(6000, TRUTH))
+    sample = sample_of(drawn(6000, TRUTH))
     found = fit(sample)
     wanted, got = (1 / (1 + np.exp(-log_odds(w, sample))) for w in (TRUTH, found))
     assert np.abs(wanted - got).mean() < 0.02
@@ -122,15 +135,18 @@ def test_only_the_best_case_of_an_answer_is_fitted_to() -> None:
         Trial("a", "known", (cases[0], cases[1])),
         Trial("b", "unknown", ()),
         Trial("c", "unknown", (cases[2],)),
+        # What is heard as well is fitted on apart, and what is only heard says nothing of pictures.
+        Trial("c", "known", (cases[3],), is_heard=True),
+        Trial("d", "known", (Case(None, True, heard=seen(cases[4])),)),
     ]
-    found, wanted = best_cases(trials), Sample.of([cases[0], cases[2]])
+    found, wanted = best_cases(trials), sample_of([cases[0], cases[2]])
     np.testing.assert_array_equal(found.features, wanted.features)
     np.testing.assert_array_equal(found.is_right, wanted.is_right)
     np.testing.assert_array_equal(found.duel, wanted.duel)
 
 
 def test_no_step_away_from_the_fit_is_better() -> None:
-    sample = Sample.of(drawn(800, TRUTH, seed=3))
+    sample = sample_of(drawn(800, TRUTH, seed=3))
     found = fit(sample)
     best = penalized(found, sample)
     free = [i for i, weight in enumerate(found.weights) if weight != 0]
@@ -145,7 +161,7 @@ def test_no_step_away_from_the_fit_is_better() -> None:
 
 def test_a_weight_of_the_wrong_sign_is_left_out_and_the_others_stay() -> None:
     backwards = Weights((1.0, 3.0, 1.0, 1.0, 1.0, 2.0, -1.0, -1.0, -1.0), -5.0)
-    found = dict(zip(FEATURES, fit(Sample.of(drawn(3000, backwards))).weights, strict=True))
+    found = dict(zip(FEATURES, fit(sample_of(drawn(3000, backwards))).weights, strict=True))
     assert found["speed"] == 0.0
     assert found["excess"] > 2
     assert all(found[name] >= 0 for name in FEATURES[:5])
@@ -153,13 +169,13 @@ def test_a_weight_of_the_wrong_sign_is_left_out_and_the_others_stay() -> None:
 
 
 def test_a_feature_that_never_changes_has_no_weight() -> None:
-    cases = [Case(replace(c.evidence, is_reversed=False), c.is_right) for c in drawn(400, TRUTH)]
-    assert fit(Sample.of(cases)).weights[FEATURES.index("is_reversed")] == 0.0
+    cases = [Case(replace(seen(c), is_reversed=False), c.is_right) for c in drawn(400, TRUTH)]
+    assert fit(sample_of(cases)).weights[FEATURES.index("is_reversed")] == 0.0
 
 
 def test_cases_that_are_all_right_cannot_be_fitted() -> None:
     with pytest.raises(ValueError, match="nothing to tell apart"):
-        fit(Sample.of([replace(case, is_right=True) for case in drawn(20, TRUTH)]))
+        fit(sample_of([replace(case, is_right=True) for case in drawn(20, TRUTH)]))
 
 
 def test_a_program_is_not_measured_by_weights_that_were_fitted_on_it() -> None:
@@ -257,7 +273,7 @@ def test_the_best_candidate_counts_whatever_its_place() -> None:
         Trial("p", "known", (Case(poor, False), Case(good, True))),
         Trial("p", "unknown", ()),
     ]
-    best = score(trials, [TRUTH, TRUTH])
+    best = score(trials, [Fitted(TRUTH)] * 2)
     assert best.log_odds.tolist() == [TRUTH.log_odds(good), NOTHING]
     assert (best.is_right.tolist(), best.is_known.tolist()) == ([True, False], [True, False])
 
@@ -377,8 +393,8 @@ def test_twins_are_kin_and_are_hidden_together(live: LiveIndex) -> None:
         next(t for t in examiner.trials(self_made(n, "p5", kin, 0.2)) if t.kind == "unknown")
         for n, kin in ((2, ()), (3, ("twin",)))
     )
-    assert alone.cases[0].evidence.similarity > 0.95
-    assert all(case.evidence.similarity < 0.9 for case in together.cases)
+    assert seen(alone.cases[0]).similarity > 0.95
+    assert all(seen(case).similarity < 0.9 for case in together.cases)
 
 
 def test_a_remembering_linker_answers_as_any_other(live: LiveIndex) -> None:
@@ -415,7 +431,7 @@ def fitted(live: LiveIndex) -> Calibration:
     figures = measure(best, link=link, review=0.3)
     assert figures.unknown_linked == figures.linked_wrong == 0
     assert figures.linked_right > figures.known / 2
-    weights = fit(Sample.of([case for trial in trials for case in trial.cases]))
+    weights = fit(sample_of([case for trial in trials for case in trial.cases]))
     return replace(calibration, weights=weights, link=link, review=review_threshold(best, link=link))
 
 
@@ -583,7 +599,11 @@ def test_a_store_calibrates_itself(store: Path, tmp_path: Path, matcher: Run) ->
     assert own.version == Calibration.load(store / FILE_NAME).version
     assert present_calibration(store).version == own.version
     model = EncoderInfo("lite0", own.model, own.background.vectors.shape[1])
-    assert calibration_of(store, model).version == own.version
+    assert own.sound is not None
+    assert own.sound.model == shipped_sound_encoder().info.fingerprint
+    assert own.sound.background.n_programs == 3
+    assert ran.object["sound"]["bias"] == own.sound.weights.match.bias
+    assert calibration_of(store, model, own.sound.model).version == own.version
 
 
 def test_words_that_cannot_be_are_refused(store: Path, matcher: Run) -> None:

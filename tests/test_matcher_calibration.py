@@ -252,7 +252,7 @@ def test_without_its_own_a_store_of_the_default_model_has_the_shipped_one(
 ) -> None:
     default = replace(made(4), model="fp-1")
     monkeypatch.setattr(module, "shipped", lambda: default)
-    assert calibration_of(tmp_path, MODEL) is default
+    assert_same(calibration_of(tmp_path, MODEL), default)
 
 
 def test_with_another_model_the_shipped_background_is_left_out(

@@ -20,8 +20,11 @@ import numpy as np
 import pytest
 from commands import Library, Run, command, environment, files_below, run_process
 
+from index.rows import Kind
+from index.snapshot import cache_folder
 from matcher import show
 from matcher.records import Answer, Failure, Guess, Link, Segment
+from matcher.store import open_catalog
 
 VERBS = [
     "add", "remove", "query", "link", "relink", "programs", "clips", "links", "status", "doctor", "demo",
@@ -413,10 +416,13 @@ def test_store_can_be_copied_and_its_cache_thrown_away(matcher: Run, library: Li
     assert matcher("index", "verify", "--store", store).code == 0
 
 
+@pytest.mark.parametrize("kind", ["frames", "sounds"])
 def test_verify_finds_a_damaged_cache_and_rebuild_repairs_it(
-    matcher: Run, library: Library, store: Path
+    matcher: Run, library: Library, store: Path, kind: Kind
 ) -> None:
-    (vectors,) = store.glob("cache/*/snap-*/vectors.npy")
+    model = open_catalog(store).model_of(kind)
+    assert model is not None
+    (vectors,) = cache_folder(store, model.fingerprint).glob("snap-*/vectors.npy")
     data = bytearray(vectors.read_bytes())
     data[-100] ^= 0x7F
     vectors.write_bytes(bytes(data))
@@ -431,6 +437,7 @@ def test_verify_finds_a_damaged_cache_and_rebuild_repairs_it(
     assert good.code == 0
     assert good.object["ok"]
     assert good.object["frames"] > 0
+    assert good.object["sounds"] > 0
 
 
 def test_compaction_changes_no_answer(matcher: Run, library: Library, store: Path) -> None:

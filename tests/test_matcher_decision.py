@@ -18,6 +18,7 @@ from matcher.decision import (
     LEAD_SCALE,
     SAME_FRAME_DROP,
     Evidence,
+    Sight,
     Weights,
     decide,
     different_frames,
@@ -272,7 +273,8 @@ def test_the_features_are_named_and_keep_the_order_of_the_evidence() -> None:
         0.0, 0.0, 0.0,
     ]  # fmt: skip
     assert PLAIN.features().tolist() == pytest.approx(want)
-    assert tuple(field.name for field in fields(Evidence)) == FEATURES
+    assert tuple(field.name for field in fields(Evidence)) == (*FEATURES, "sight")
+    assert replace(PLAIN, sight=Sight(0.5, 2.0)).features().tolist() == PLAIN.features().tolist()
     flagged = replace(PLAIN, is_reversed=True, is_further=True, pieces=3.0)
     assert flagged.features().tolist() == pytest.approx([*want[:-3], 1.0, 1.0, math.log(3.0)])
     # Rounding takes a cosine above 1, and it is identity all the same.

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from pathlib import Path
 
 import pytest
 from commands import Run
 
+from index.rows import Kind
+from index.snapshot import cache_folder
 from matcher import doctor
 from matcher.config import Settings
 from matcher.errors import MissingDependencyError
+from matcher.store import open_catalog
 
 
 def _found(store: Path | None = None, settings: Settings | None = None) -> dict[str, doctor.Check]:
@@ -28,6 +32,7 @@ def test_all_is_well_here(matcher: Run, kept_store: Path) -> None:
     assert all(check["ok"] for check in found.values())
     assert "3 programs, 6 assets" in found["store"]["finding"]
     assert "equal to the tables" in found["index"]["finding"]
+    assert re.search(r"\d frames \(flat\), [1-9]\d* sounds \(flat\)", found["index"]["finding"])
 
 
 def test_it_looks_at_the_store_in_this_folder_only_if_there_is_one(
@@ -46,9 +51,11 @@ def test_a_store_that_is_not_there(matcher: Run, tmp_path: Path) -> None:
     assert "there is no store" in ran.out
 
 
-def test_a_damaged_cache_is_a_fault_with_its_remedy(matcher: Run, store: Path) -> None:
-    (current,) = store.glob("cache/*/CURRENT")
-    current.write_text("nonsense\n")
+@pytest.mark.parametrize("kind", ["frames", "sounds"])
+def test_a_damaged_cache_is_a_fault_with_its_remedy(matcher: Run, store: Path, kind: Kind) -> None:
+    model = open_catalog(store).model_of(kind)
+    assert model is not None
+    (cache_folder(store, model.fingerprint) / "CURRENT").write_text("nonsense\n")
     check = _found(store)["index"]
     assert (check.ok, check.exit_code) == (False, 2)
     assert "matcher index rebuild" in check.finding

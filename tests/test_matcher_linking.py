@@ -20,8 +20,8 @@ from index.rows import ClipRecord, ModelInfo, NewAsset, NewProgram, StoredClip
 from matcher.background import Background
 from matcher.calibration import Calibration
 from matcher.config import DecisionSettings, Settings, VotingSettings
-from matcher.decision import FEATURES, Weights
 from matcher.considered import Assessed
+from matcher.decision import FEATURES, Weights
 from matcher.linking import NO_EVIDENCE, Linker, failed
 from matcher.pipeline import descriptors_of
 from matcher.records import WHOLE, Answer, Descriptors, Failure, Look

@@ -102,9 +102,9 @@ def _add(catalog: Catalog, *jobs: ProgramJob) -> list[pipeline.Added]:
         return list(add_programs(writer, jobs, Mosaic(), SETTINGS))
 
 
-def _linker(catalog: Catalog) -> Linker:
+def _linker(catalog: Catalog, settings: Settings = SETTINGS) -> Linker:
     live: LiveIndex = open_live(catalog, SETTINGS.index)
-    return Linker(live, SETTINGS, CALIBRATION)
+    return Linker(live, settings, CALIBRATION)
 
 
 def test_one_result_a_program_in_order_whatever_becomes_of_it(catalog: Catalog, films: Path) -> None:
@@ -236,7 +236,9 @@ def _four_films(catalog: Catalog, films: Path) -> None:
 
 def _ask(catalog: Catalog, path: Path, settings: Settings = SETTINGS) -> tuple[Answer, StoredClip, Mosaic]:
     encoder = Mosaic()
-    ((answer, stored),) = query_clips(_linker(catalog), [ClipJob("c", path)], encoder, settings, top=3)
+    ((answer, stored),) = query_clips(
+        _linker(catalog, settings), [ClipJob("c", path)], encoder, settings, top=3
+    )
     assert stored is not None
     return answer, stored, encoder
 
@@ -261,11 +263,28 @@ def test_a_mirrored_clip_is_linked_by_the_second_look_alone(
     (segment,) = answer.links[0].segments
     assert segment.view == "mirror"
     looks = {name: len(t_seconds) for name, t_seconds, _ in stored.further}
-    assert looks["mirror"] == len(stored.t_seconds) > PROBES
     assert answer.looks == 1 + len(looks)
     np.testing.assert_array_equal(stored.t_seconds, without.t_seconds)
     np.testing.assert_array_equal(stored.vectors, without.vectors)
-    assert encoder.n_encoded >= len(stored.t_seconds) + sum(looks.values())
+    # A few frames through each view made it sure, and no more are looked at.
+    assert set(looks.values()) == {PROBES}
+    assert encoder.n_encoded == len(stored.t_seconds) + sum(looks.values())
+
+
+def test_what_a_few_frames_leave_unsure_is_looked_at_in_all_of_them(
+    catalog: Catalog, films: Path, mirrored: Path
+) -> None:
+    """Here the bar is one that hardly anything reaches."""
+    _four_films(catalog, films)
+    path = mirrored / "mirrored.mp4"
+    few, _, tried = _ask(catalog, path)
+    answer, stored, encoder = _ask(catalog, path, Settings(decision=DecisionSettings(link=0.9999999)))
+    looks = {name: len(t_seconds) for name, t_seconds, _ in stored.further}
+    assert looks["mirror"] == len(stored.t_seconds) > PROBES
+    assert answer.looks == 1 + len(looks)
+    assert encoder.n_encoded > tried.n_encoded
+    assert answer.candidates[0].program_id == "p1"
+    assert answer.candidates[0].log_odds > few.candidates[0].log_odds
 
 
 def test_an_unknown_clip_is_tried_through_every_view_and_kept_with_its_probes(

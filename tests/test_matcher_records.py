@@ -128,7 +128,8 @@ def test_a_linked_clips_object_is_that_of_the_contract() -> None:
                     {
                         "clip_start_seconds": 0.0, "clip_end_seconds": 8.0, "asset_id": "p7-e01",
                         "asset_start_seconds": 63.0, "asset_end_seconds": 71.0, "similarity": 0.912346,
-                        "is_reversed": False, "view": "whole", "ambiguity": 0.0, "also": [],
+                        "is_reversed": False, "view": "whole", "evidence": "picture", "ambiguity": 0.0,
+                        "also": [],
                     }
                 ],
             }
