@@ -9,7 +9,7 @@ import hashlib
 import os
 import tomllib
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -77,6 +77,8 @@ class SoundSettings(_Section):
         per_program: At most so many of one program count for one patch.
         floor: As of :class:`VotingSettings`.
         candidates: Programs that go on to alignment.
+        speeds: A clip that nothing is sure of is heard again as if it had been played so many times as fast,
+            pitch and all. A change of speed that keeps the pitch needs no such help.
     """
 
     enabled: bool = True
@@ -87,6 +89,7 @@ class SoundSettings(_Section):
     per_program: int = Field(4, ge=1)
     floor: float = Field(0.2, gt=-1, lt=1)
     candidates: int = Field(5, ge=1)
+    speeds: tuple[Annotated[float, Field(ge=0.5, le=2)], ...] = (0.8, 1.25, 1.5)
 
 
 class DecisionSettings(_Section):

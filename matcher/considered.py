@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.view import LiveView
-from matcher.decision import Evidence, Sight
+from matcher.decision import SURE_EXCESS, Evidence, Sight
 from matcher.elsewhere import BandReader
 from matcher.lines import TOLERANCE_SECONDS
 from matcher.localize import Match
@@ -148,6 +148,16 @@ class Considered:
     def heard(self) -> list[Assessed]:
         """Every candidate of the sound, best first."""
         return _best_of([found for look, found in self._pairs() if look.kind == "sound"])
+
+    @property
+    def is_clearly_heard(self) -> bool:
+        """Whether the sound is clearly some program's, whatever the pictures show."""
+        return any(one.evidence is not None and one.evidence.excess >= SURE_EXCESS for one in self.heard())
+
+    def without_sound(self) -> Considered:
+        """The same of the pictures alone."""
+        by_look = [found for look, found in self._pairs() if look.kind == "picture"]
+        return Considered(replace(self.clip, sound=None), self.view, tuple(by_look))
 
     def joined(self, link_log_odds: float) -> list[Joined]:
         """Every candidate of either, best first; see :func:`join`."""

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matcher.decode import Sampling, sample_frames
-from matcher.decode_sound import SoundTrack
+from matcher.decode_sound import SoundPiece, SoundTrack
 from matcher.encoders.base import FrameEncoder
 from matcher.errors import InputError, MatcherError
 from matcher.layout import inner_box
@@ -45,12 +45,14 @@ class Album:
         stride: Every so manyth informative picture is kept; 1 until there are too many.
         pictures: (h, w, 3) each, in time order.
         t_seconds: Their times.
+        sound: What was heard meanwhile, before it was described.
     """
 
     view: View = field(default_factory=lambda: View(WHOLE))
     stride: int = 1
     pictures: list[Picture] = field(default_factory=list)
     t_seconds: list[float] = field(default_factory=list)
+    sound: list[SoundPiece] = field(default_factory=list)
     _seen: int = 0
 
     def keep(self, frame: Frame) -> None:
@@ -232,7 +234,10 @@ def prepared_blocks(
     frames = sample_frames(path, sampling, sound=track)
     for block in _blocks_of(path, frames, encoder, is_clip=is_clip):
         if block.last and block.error is None:
-            block.sound = listener.look(track.pieces())
+            pieces = track.pieces()
+            block.sound = listener.look(pieces)
+            if block.album is not None:
+                block.album.sound = pieces
         yield block
 
 

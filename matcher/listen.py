@@ -11,7 +11,7 @@ from matcher.config import SoundSettings
 from matcher.decode_sound import SoundPiece
 from matcher.encoders.sound import SoundEncoder, load_sound_encoder
 from matcher.records import SOUND, Look
-from matcher.sound import COLUMN_SECONDS
+from matcher.sound import COLUMN_SECONDS, slowed
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,21 @@ class Listener:
         """Changes with anything that changes what is heard."""
         return f"{self.encoder.info.fingerprint}/{self.step}"
 
-    def look(self, pieces: Sequence[SoundPiece]) -> Look:
-        """Describe the pieces of one file's sound, in time order; silence gives no patch."""
+    def look(self, pieces: Sequence[SoundPiece], *, speed: float = 1.0) -> Look:
+        """Describe the pieces of one file's sound, in time order; silence gives no patch.
+
+        Args:
+            pieces: Of the file.
+            speed: At which the file is thought to play its sound, pitch and all; it is heard as it was
+                before that. Times are the file's own.
+        """
         times = [np.zeros(0)]
         vectors = [np.zeros((0, self.encoder.info.d), np.float32)]
         last = -np.inf
         for piece in pieces:
-            t_seconds, found = self.encoder.describe(piece.columns, step=self.step)
-            t_seconds = t_seconds + piece.start_seconds
+            columns = piece.columns if speed == 1.0 else slowed(piece.columns, speed)
+            t_seconds, found = self.encoder.describe(columns, step=self.step)
+            t_seconds = t_seconds / speed + piece.start_seconds
             # Pieces of a damaged file may overlap; what is before its first frame is in no clip's time.
             new = t_seconds > max(last, 0.0)
             times.append(t_seconds[new])

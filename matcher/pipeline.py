@@ -218,6 +218,8 @@ def query_clips(
                 yield no_answer(job.clip_id, str(job.path), Failure(result.error.kind, str(result.error)))
                 continue
             considered = linker.consider(_rounded(result.descriptors))
+            if listener is not None and result.album is not None and linker.is_unsure(considered):
+                considered = listen_again(linker, listener, considered, result.album, settings.sound.speeds)
             if second_look is not None and result.album is not None and linker.is_unsure(considered):
                 considered = look_again(linker, second_look, job.path, considered, result.album)
             stored = _stored_clip(job, considered.clip, model, marks[job.clip_id], listener)
@@ -227,6 +229,29 @@ def query_clips(
             )
             considered = linker.consider(descriptors_of(stored))
         yield linker.answer(job.clip_id, str(job.path), considered, model=model, top=top), stored
+
+
+def listen_again(
+    linker: Linker, listener: Listener, first: Considered, album: Album, speeds: Iterable[float]
+) -> Considered:
+    """Consider a clip once more, heard as if it had been sped up or slowed down, pitch and all.
+
+    The speed at which most speaks for a program is the one that the clip keeps, if it is more likely than
+    not: of several tries one says something by chance.
+    """
+    best = first
+    if first.is_clearly_heard or not any(len(piece.columns) for piece in album.sound):
+        return best
+    for speed in speeds:
+        heard = rounded(listener.look(album.sound, speed=speed))
+        tried = linker.consider(replace(first.clip, sound=heard), first.without_sound())
+        if _best_heard(tried) > max(0.0, _best_heard(best)):
+            best = tried
+    return best
+
+
+def _best_heard(considered: Considered) -> float:
+    return max((one.log_odds for one in considered.heard() if one.evidence), default=-np.inf)
 
 
 def look_again(

@@ -101,6 +101,38 @@ def _log_bands(frames: NDArray[np.float32]) -> NDArray[np.float32]:
     return logs
 
 
+def slowed(columns: NDArray[np.float32], speed: float) -> NDArray[np.float32]:
+    """The columns of a sound as it was before it was played ``speed`` times as fast, and as much higher.
+
+    Both axes are stretched linearly between columns and between bands. Bands whose sound the playback has
+    moved beyond the limits are silent.
+
+    Args:
+        columns: (c, b) from :func:`mel_columns`.
+        speed: Above 0; below 1 the sound was played slower.
+
+    Returns:
+        (about c * speed, b).
+    """
+    if len(columns) < 2:
+        return columns
+    at = np.arange(0.0, len(columns) - 1 + 1e-9, 1.0 / speed)
+    before = np.minimum(at.astype(np.int64), len(columns) - 2)
+    share = (at - before)[:, None].astype(np.float32)
+    timed = (1 - share) * columns[before] + share * columns[before + 1]
+    low, high = (2595.0 * np.log10(1.0 + f / 700.0) for f in (LOW_HZ, HIGH_HZ))
+    middles = low + (high - low) * np.arange(1, BANDS + 1) / (BANDS + 1)
+    heard_hz = speed * 700.0 * (10.0 ** (middles / 2595.0) - 1.0)
+    bands = (2595.0 * np.log10(1.0 + heard_hz / 700.0) - low) / (high - low) * (BANDS + 1) - 1.0
+    first = np.clip(bands.astype(np.int64), 0, BANDS - 2)
+    part = np.clip(bands - first, 0.0, 1.0).astype(np.float32)
+    out = (1 - part) * timed[:, first] + part * timed[:, first + 1]
+    out[:, (bands < -0.5) | (bands > BANDS - 0.5)] = np.log(np.float32(LEAST_POWER))
+    # A power stretched over more or fewer bands is not corrected: every band's mean is taken away later.
+    slow: NDArray[np.float32] = out.astype(np.float32)
+    return slow
+
+
 @dataclass
 class ColumnStream:
     """Columns of a sound that comes piece by piece: the same as of all of it at once."""
