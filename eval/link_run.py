@@ -77,7 +77,7 @@ class RunNotes:
             "model": self.model,
             "engine": self.engine,
             "settings_digest": self.settings.digest(),
-            "settings": self.settings.model_dump(),
+            "settings": self.settings.model_dump(mode="json"),
             "versions": {"python": platform.python_version(), **_installed(_PACKAGES)},
             "machine": platform.machine(),
         }
