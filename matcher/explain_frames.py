@@ -22,6 +22,8 @@ from matcher.views import Box, Picture, View, is_blank
 MAX_PAIRS = 6
 #: Frames are looked for this densely.
 FRAMES_A_SECOND = 4.0
+#: So far from a moment that is heard the asset's frame may be.
+NEAR_SECONDS = 5.0
 #: Up to here a file is decoded in full; beyond, its key frames must do, or a film would take minutes.
 DECODED_SECONDS = 600.0
 
@@ -33,7 +35,8 @@ class Pair:
     Attributes:
         clip_seconds: In the clip.
         asset: Position of the asset.
-        asset_seconds: In the asset: the aligned time, or where nothing aligns that of the most similar frame.
+        asset_seconds: In the asset: the aligned time, that of the frame nearest to the moment that is heard,
+            or where nothing aligns that of the most similar frame.
         similarity: Cosine of the two.
     """
 
@@ -52,13 +55,18 @@ class Shown:
 
 
 def pairs_of(explanation: Explanation) -> list[Pair]:
-    """Up to ``MAX_PAIRS`` pairs by clip time: evenly over the frames compared, else the most similar ones."""
-    times, series = explanation.look.t_seconds, explanation.series
+    """Up to ``MAX_PAIRS`` pairs by clip time.
+
+    Evenly over the frames compared; where none align, over those of the stretches that were heard; else the
+    most similar ones.
+    """
+    times, series = explanation.picture.look.t_seconds, explanation.picture.series
     found = [
         Pair(float(times[row]), match.asset, max(0.0, float(match.line.at(times[row]))), float(value))
-        for match in explanation.matches
+        for match in explanation.picture.matches
         for row, value in zip(match.frames, match.similarities, strict=True)
     ]
+    found = found or _heard_pairs(explanation)
     if not found:
         rows = np.flatnonzero(series.asset >= 0)
         rows = np.sort(rows[np.argsort(-series.similarity[rows], kind="stable")][:MAX_PAIRS])
@@ -73,13 +81,30 @@ def pairs_of(explanation: Explanation) -> list[Pair]:
     return [found[i] for i in kept]
 
 
+def _heard_pairs(explanation: Explanation) -> list[Pair]:
+    """The clip's frames of the stretches that were heard, each beside the asset's nearest to that moment."""
+    look, found = explanation.picture.look, []
+    for match in () if explanation.sound is None else explanation.sound.matches:
+        inside = (look.t_seconds >= match.clip_start_seconds) & (look.t_seconds < match.clip_end_seconds)
+        for row in np.flatnonzero(inside):
+            at = float(match.line.at(look.t_seconds[row]))
+            _, seconds, vectors = explanation.view.frames_between(
+                match.asset, at - NEAR_SECONDS, at + NEAR_SECONDS
+            )
+            if seconds.size:
+                nearest = int(np.abs(seconds - at).argmin())
+                cosine = float(look.vectors[row] @ vectors[nearest])
+                found.append(Pair(float(look.t_seconds[row]), match.asset, float(seconds[nearest]), cosine))
+    return found
+
+
 def clip_frames(explanation: Explanation, pairs: Sequence[Pair]) -> list[Shown]:
     """The clip's frame of each pair, seen through the view of the look."""
     path = explanation.subject.path
     shown = nearest_frames(path, [pair.clip_seconds for pair in pairs])
     if not any(one.frame for one in shown):
         return shown
-    view = view_named(explanation.look.view, _first_pictures(path))
+    view = view_named(explanation.picture.look.view, _first_pictures(path))
     return [
         one if one.frame is None else Shown(Frame(one.frame.t_seconds, view.through(one.frame.image)))
         for one in shown

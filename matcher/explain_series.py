@@ -1,5 +1,7 @@
 """What an explanation shows of each frame of a clip: in one program, in the others, and by chance.
 
+A moment of sound is shown like a frame: here, a frame is either.
+
 Shape letters: ``n`` clip frames, ``nr`` asset frames, ``k`` neighbours of a frame.
 """
 
@@ -12,7 +14,6 @@ from numpy.typing import NDArray
 
 from index.live import LiveIndex
 from index.view import LiveView
-from matcher.config import VotingSettings
 from matcher.localize import Match
 from matcher.records import Look
 from matcher.voting import Candidate, ballot, collect_hits, vote
@@ -142,14 +143,16 @@ class Neighbours:
         value[rows], which[rows] = self.similarity[rows, best], self.program[rows, best]
         return value, which
 
-    def votes(self, chance: NDArray[np.float32], settings: VotingSettings) -> tuple[Candidate, ...]:
+    def votes(
+        self, chance: NDArray[np.float32], *, per_program: int, hub_margin: float
+    ) -> tuple[Candidate, ...]:
         """The programs voted for, as a query counts."""
         hits = collect_hits(
             self.similarity, self.program, self.asset, self.t_seconds,
-            floor=chance, per_program=settings.per_program,
+            floor=chance, per_program=per_program,
         )  # fmt: skip
         voted = ballot(hits, chance)
-        return tuple(vote(voted, hub_margin=settings.hub_margin, candidates=MAX_VOTES))
+        return tuple(vote(voted, hub_margin=hub_margin, candidates=MAX_VOTES))
 
 
 def neighbours(live: LiveIndex, view: LiveView, look: Look, k: int) -> Neighbours:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from matcher.inputs import one_line
-from matcher.records import Answer
+from matcher.records import Answer, Basis
 
 
 class Progress(Protocol):
@@ -137,22 +137,36 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 ANSWER_COLUMNS = ("clip", "decision", "program", "confidence", "where")
 
 
+#: What a segment rests on, where anything was heard.
+_BASES: dict[Basis, str] = {"picture": "picture", "sound": "sound", "both": "picture and sound"}
+
+
 def answer_row(answer: Answer) -> tuple[str, ...]:
     """An answer as a row under :data:`ANSWER_COLUMNS`."""
     if answer.error is not None:
         return answer.clip_id, "failed", "", "", answer.error.message
+    heard = answer.heard
+    disagrees = (
+        []
+        if heard is None or heard.agrees
+        else [f"the sound is {heard.program_id}’s, {heard.confidence:.2f}"]
+    )
     if not answer.links:
         guess = answer.candidates[0] if answer.candidates else None
-        best = "" if guess is None else f"best guess {guess.program_id}, {guess.confidence:.2f}"
-        return answer.clip_id, answer.decision, "", "", best
+        best = [] if guess is None else [f"best guess {guess.program_id}, {guess.confidence:.2f}"]
+        return answer.clip_id, answer.decision, "", "", "\n".join([*best, *disagrees])
     programs = "\n".join(link.program_id for link in answer.links)
     sureness = "\n".join(f"{link.confidence:.3f}" for link in answer.links)
+    is_heard = heard is not None or any(
+        segment.evidence != "picture" for link in answer.links for segment in link.segments
+    )
     where = []
     for link in answer.links:
         first = link.segments[0]
         more = f" and {len(link.segments) - 1} more" if len(link.segments) > 1 else ""
+        by = f", by {_BASES[first.evidence]}" if is_heard else ""
         where.append(
             f"{clock(first.clip_start_seconds)}–{clock(first.clip_end_seconds)} is {first.asset_id}"
-            f" {clock(first.asset_start_seconds)}–{clock(first.asset_end_seconds)}{more}"
+            f" {clock(first.asset_start_seconds)}–{clock(first.asset_end_seconds)}{by}{more}"
         )
-    return answer.clip_id, answer.decision, programs, sureness, "\n".join(where)
+    return answer.clip_id, answer.decision, programs, sureness, "\n".join([*where, *disagrees])
