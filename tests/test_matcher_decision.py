@@ -13,13 +13,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from matcher.decision import (
+    CLEARLY_SEEN,
     DUEL_WEIGHT,
     FEATURES,
     LEAD_SCALE,
     SAME_FRAME_DROP,
+    SIGHT_FEATURES,
+    UNSEEN,
     Evidence,
     Sight,
+    SoundWeights,
     Weights,
+    all_of,
     decide,
     different_frames,
     explained_frames,
@@ -381,6 +386,70 @@ def test_without_a_lead_it_is_at_best_a_coins_throw(similarity: float, frames: f
     a = Evidence(similarity, 1.0, 0.0, frames, 1.0, 0.0)
     assert WEIGHTS.confidence(a) <= 0.5
     assert WEIGHTS.log_odds(a) <= 0.0
+
+
+# ---------------------------------------------------------------- several questions at once
+
+
+@given(st.lists(st.floats(-12, 12), min_size=1, max_size=4))
+def test_all_of_is_the_product_of_plain_probabilities(log_odds: list[float]) -> None:
+    p = math.prod(1 / (1 + math.exp(-z)) for z in log_odds)
+    assert all_of(*log_odds) == pytest.approx(math.log(p / (1 - p)), rel=1e-6, abs=1e-6)
+
+
+@given(st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=4))
+def test_all_of_is_finite_in_any_order_and_no_better_than_the_least(log_odds: list[float]) -> None:
+    got = all_of(*log_odds)
+    assert math.isfinite(got)
+    assert got <= min(log_odds) + 1e-6
+    assert all_of(*log_odds[::-1]) == pytest.approx(got, rel=1e-9, abs=1e-9)
+
+
+@given(st.floats(-500, 500))
+def test_one_question_is_its_own_answer_and_a_sure_one_changes_nothing(z: float) -> None:
+    assert all_of(z) == pytest.approx(z, rel=1e-6, abs=1e-6)
+    assert all_of(z, math.inf) == pytest.approx(all_of(z))
+
+
+SOUND = SoundWeights(WEIGHTS, (10.0, 0.3, 30.0), -1.0)
+sight = st.builds(Sight, seen=st.floats(-0.25, 1), stands_out=st.floats(-4, 4))
+
+
+@settings(deadline=None)
+@given(a=evidence, shown=st.none() | sight)
+def test_a_sound_is_the_clips_where_it_is_the_programs_and_its_pictures_are_too(
+    a: Evidence, shown: Sight | None
+) -> None:
+    """Three plain probabilities: it matches, no other does better, the pictures are those of the place."""
+    if shown is None:
+        z = UNSEEN
+    else:
+        z = -1.0 + 10 * shown.seen + 0.3 * shown.stands_out + 30 * min(max(shown.seen, 0.0), CLEARLY_SEEN)
+    assert SOUND.shown(shown) == pytest.approx(z)
+    product = logistic(match_by_loops(WEIGHTS, a)) * logistic(DUEL_WEIGHT * a.lead * a.frames) * logistic(z)
+    got = SOUND.log_odds(replace(a, sight=shown))
+    assert math.isfinite(got)
+    assert logistic(got) == pytest.approx(product, abs=1e-9)
+    # The pictures can only take away.
+    assert got <= WEIGHTS.log_odds(a) + 1e-6
+
+
+def test_how_far_beyond_chance_counts_up_to_what_is_clear() -> None:
+    for seen, beyond in (
+        (-0.2, 0.0),
+        (0.0, 0.0),
+        (0.1, 0.1),
+        (CLEARLY_SEEN, CLEARLY_SEEN),
+        (0.9, CLEARLY_SEEN),
+    ):
+        assert Sight(seen, 1.5).features().tolist() == pytest.approx([seen, 1.5, beyond])
+    assert len(Sight(0.5, 0.0).features()) == len(SIGHT_FEATURES)
+
+
+@pytest.mark.parametrize("n", [0, len(SIGHT_FEATURES) - 1, len(SIGHT_FEATURES) + 1])
+def test_sight_weights_for_other_features_are_refused(n: int) -> None:
+    with pytest.raises(ValueError, match=f"{n} weights for {len(SIGHT_FEATURES)}"):
+        SoundWeights(WEIGHTS, (1.0,) * n, 0.0)
 
 
 # ---------------------------------------------------------------- decide
