@@ -242,12 +242,20 @@ class Linker:
         return float(np.log(self._link_bar) - np.log1p(-min(self._link_bar, 1.0 - 1e-12)))
 
     def _heard(self, considered: Considered, kept: Sequence[Joined]) -> Heard | None:
-        """What the sound alone says, where it says something."""
-        best = next(iter(considered.heard()), None)
-        if best is None or best.evidence is None or best.confidence < self._review_bar:
+        """Whose sound it is, whatever the pictures show; None where that is not clear."""
+        sound = self._calibration.sound
+        if sound is None:
             return None
-        program_id = considered.view.program_records[best.program].program_id
-        return Heard(program_id, best.confidence, any(link.program == best.program for link in kept))
+        whose = {
+            one.program: sound.weights.match.confidence(one.evidence)
+            for one in considered.heard()
+            if one.evidence is not None
+        }
+        program = max(whose, key=lambda position: whose[position], default=None)
+        if program is None or whose[program] < self._review_bar:
+            return None
+        program_id = considered.view.program_records[program].program_id
+        return Heard(program_id, whose[program], any(link.program == program for link in kept))
 
     def _kits(self) -> dict[Kind, Kit]:
         """What each kind is linked with, all of one state of the catalog."""

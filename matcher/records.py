@@ -187,11 +187,11 @@ class Guess:
 
 @dataclass(frozen=True)
 class Heard:
-    """What the sound alone says.
+    """Whose sound it is, whatever the pictures show.
 
     Attributes:
-        program_id: Whose sound it is most likely.
-        confidence: Probability of that, 0 to 1, with what the pictures say of that very place.
+        program_id: Of the program most likely.
+        confidence: Probability of that, 0 to 1.
         agrees: Whether the program is one that the clip is linked to or put up for review with; False where
             the pictures are another's.
     """
