@@ -338,7 +338,8 @@ def aligned_parts(found: Joined) -> list[Part]:
     for match in heard:
         assert found.sound is not None
         # With pictures that agree at the place that was heard, though they would not have been found alone.
-        basis: Basis = "both" if is_seen(found.sound) else "sound"
+        # Where some were found, it is those that agree, and nothing is known of the rest.
+        basis: Basis = "both" if is_seen(found.sound) and not seen else "sound"
         parts += [Part(rest, found.sound.look.view, basis) for rest in _left_over(match, seen)]
     return sorted(parts, key=lambda part: part.match.clip_start_seconds)
 

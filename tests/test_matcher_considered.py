@@ -563,6 +563,10 @@ def test_what_is_heard_and_seen_though_not_found_rests_on_both() -> None:
     place = [a_match(0, 10)]
     assert parts_of([], place, Sight(SEEN_ENOUGH, 1.0)) == [(0, 10, SOUND, "both")]
     assert parts_of([], place, Sight(0.0, 1.0)) == [(0, 10, SOUND, "sound")]
+    # The frames that were found are those that are seen: the rest may be another's.
+    assert parts_of([a_match(0, 6)], place, Sight(0.5, 1.0)) == [
+        (0, 6, "mirror", "both"), (6, 10, SOUND, "sound"),
+    ]  # fmt: skip
 
 
 def test_the_rest_of_a_sound_keeps_its_line() -> None:
