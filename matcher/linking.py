@@ -176,16 +176,18 @@ class Linker:
         return Considered(clip, view, tuple(by_look))
 
     def is_unsure(self, considered: Considered) -> bool:
-        """Whether a second look may help.
+        """Whether looking or listening again may help.
 
         It may where no program explains enough of the clip to be linked, and where one is linked by its
         sound alone: the pictures may be another's.
         """
-        if len(considered.clip) == 0:
+        if not any(len(look) for look in considered.clip.looks):
             return False
         best = next(iter(self.joined(considered)), None)
         if best is None or best.confidence < self._link_bar:
             return True
+        if len(considered.clip) == 0:
+            return False
         is_shown = best.picture is not None and best.picture.confidence >= self._link_bar
         return not (is_shown or best.is_same_place or (best.sound is not None and is_seen(best.sound)))
 

@@ -202,6 +202,13 @@ def query_clips(
     )  # fmt: skip
     second_look = SecondLook(encoder, sampling) if settings.decision.second_look else None
 
+    def again(first: Considered, path: Path, album: Album) -> Considered:
+        if listener is not None and linker.is_unsure(first):
+            first = listen_again(linker, listener, first, album, settings.sound.speeds)
+        if second_look is not None and len(first.clip) and linker.is_unsure(first):
+            first = look_again(linker, second_look, path, first, album)
+        return first
+
     def no_answer(clip_id: str, path: str, failure: Failure) -> tuple[Answer, None]:
         return failed(clip_id, path, failure, model=model, catalog_version=linker.version), None
 
@@ -218,10 +225,8 @@ def query_clips(
                 yield no_answer(job.clip_id, str(job.path), Failure(result.error.kind, str(result.error)))
                 continue
             considered = linker.consider(_rounded(result.descriptors))
-            if listener is not None and result.album is not None and linker.is_unsure(considered):
-                considered = listen_again(linker, listener, considered, result.album, settings.sound.speeds)
-            if second_look is not None and result.album is not None and linker.is_unsure(considered):
-                considered = look_again(linker, second_look, job.path, considered, result.album)
+            if result.album is not None:
+                considered = again(considered, job.path, result.album)
             stored = _stored_clip(job, considered.clip, model, marks[job.clip_id], listener)
         else:  # the same pictures, but the file may lie elsewhere and be called otherwise
             stored = replace(
