@@ -35,6 +35,9 @@ PRECISIONS = (0.90, 0.99, 0.999)
 FALSE_LINK_RATES = (0.01, 0.001)
 """Shares of the unknown clips that may be linked when the recall is taken."""
 
+SOUND_KINDS = frozenset({"muted", "sound-replaced"})
+"""Edits that leave nothing of a clip's own sound, or little."""
+
 DECISIONS = ("linked", "review", "none")
 
 Figures = dict[str, Any]
@@ -49,7 +52,8 @@ def figures(clips: Sequence[ClipInfo], truth: Sequence[TruthRow], answers: Seque
         answers: The public objects, one for each clip.
 
     Returns:
-        ``{"groups": {name: figures}}`` with "all" first, then the clips' groups by name.
+        ``{"groups": {name: figures}}`` with "all" first, then the clips' groups by name; and, where anybody
+        listened, ``"sounds"``: the same by what became of the known clips' sound, see :func:`_by_sound`.
 
     Raises:
         ValueError: Clips, truths and answers do not fit each other (:func:`eval.judging.judge`), or a group
@@ -60,7 +64,26 @@ def figures(clips: Sequence[ClipInfo], truth: Sequence[TruthRow], answers: Seque
     if "all" in names:
         raise ValueError("no group may be called 'all'")
     groups = {"all": judged} | {name: [one for one in judged if one.clip.group == name] for name in names}
-    return {"groups": {name: group_figures(members) for name, members in groups.items()}}
+    found: Figures = {"groups": {name: group_figures(members) for name, members in groups.items()}}
+    if any(one.answer.get("patches") is not None for one in judged):
+        found["sounds"] = {name: group_figures(members) for name, members in _by_sound(judged).items()}
+    return found
+
+
+def _by_sound(judged: Sequence[Judged]) -> dict[str, list[Judged]]:
+    """Known clips by what became of their sound, each with all the unknown ones.
+
+    "own" is their own sound, edited or not; "changed" is muted or another's; "silent" are clips in which
+    nothing is heard, though nobody has muted them: their program has no sound, or none at that place.
+    """
+    unknown = [one for one in judged if not one.clip.is_known]
+    found: dict[str, list[Judged]] = {"own": [], "changed": [], "silent": []}
+    for one in judged:
+        if one.clip.is_known:
+            is_changed = bool(SOUND_KINDS.intersection(one.clip.kinds))
+            is_silent = not one.answer.get("patches")
+            found["changed" if is_changed else "silent" if is_silent else "own"].append(one)
+    return {name: members + unknown for name, members in found.items()}
 
 
 def group_figures(judged: Sequence[Judged]) -> Figures:

@@ -233,6 +233,7 @@ class Linker:
             catalog_version=view.version,
             looks=1 + len(considered.clip.further),
             heard=self._heard(considered, kept),
+            patches=None if considered.clip.sound is None else len(considered.clip.sound),
         )
 
     def assess(self, clip: Descriptors) -> list[Assessed]:

@@ -223,7 +223,8 @@ class Answer:
         catalog_version: The state of the catalog that was searched.
         error: Set when the file could not be read; the decision is then "none".
         looks: Views that the clip was looked at through; 1 where the first look was enough.
-        heard: The best guess by the sound; None where it resembles nothing, or nobody listened.
+        heard: Whose sound it is; None where it is nobody's, or nobody listened.
+        patches: Patches of its sound that say something: 0 of a silent clip; None where nobody listened.
     """
 
     clip_id: str
@@ -236,6 +237,7 @@ class Answer:
     error: Failure | None = None
     looks: int = 1
     heard: Heard | None = None
+    patches: int | None = None
 
     @property
     def program_id(self) -> str | None:
@@ -266,6 +268,7 @@ class Answer:
             "looks": self.looks,
             "passes": 1 if self.looks == 1 else 2,
             "sound": None if self.heard is None else _rounded(asdict(self.heard)),
+            "patches": self.patches,
         }
 
 
