@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import FrozenInstanceError, replace
+from typing import Literal
 
 import numpy as np
 import pytest
 
-from matcher.records import WHOLE, Answer, Descriptors, Elsewhere, Failure, Frame, Guess, Link, Look, Segment
+from matcher.records import (
+    SOUND,
+    WHOLE,
+    Answer,
+    Descriptors,
+    Elsewhere,
+    Failure,
+    Frame,
+    Guess,
+    Heard,
+    Link,
+    Look,
+    Segment,
+    rounded,
+)
 
 #: The contract of `matcher query --json`: a field may be added, none renamed or dropped.
 ANSWER_KEYS = {
@@ -60,6 +75,29 @@ def test_the_first_look_comes_first_and_further_ones_may_see_fewer_frames() -> N
 def test_a_clip_looked_at_once_has_one_look() -> None:
     clip = Descriptors(np.zeros(1), np.ones((1, 4), np.float32), 1.0, 1)
     assert [look.view for look in clip.looks] == [WHOLE]
+
+
+def test_what_was_heard_comes_last_and_may_be_nothing() -> None:
+    """A silent file has a look without patches, a file that nobody listened to has none."""
+    mirror = Look("mirror", np.array([0.5]), np.ones((1, 4), np.float32))
+    for heard in (
+        Look(SOUND, np.array([1.0, 1.2]), np.ones((2, 3), np.float32), "sound"),
+        Look(SOUND, np.zeros(0), np.zeros((0, 3), np.float32), "sound"),
+    ):
+        clip = Descriptors(np.zeros(1), np.ones((1, 4), np.float32), 1.0, 1, (mirror,), heard)
+        assert [look.view for look in clip.looks] == [WHOLE, "mirror", SOUND]
+        assert clip.looks[-1] is heard
+        assert [look.kind for look in clip.looks] == ["picture", "picture", "sound"]
+        assert len(clip) == 1
+    assert len(Descriptors(np.zeros(1), np.ones((1, 4), np.float32), 1.0, 1, (mirror,)).looks) == 2
+
+
+def test_a_rounded_look_is_of_its_kind() -> None:
+    vectors = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    got = rounded(Look(SOUND, np.array([1.0, 1.2]), vectors, "sound"))
+    assert (got.view, got.kind, got.t_seconds.tolist()) == (SOUND, "sound", [1.0, 1.2])
+    np.testing.assert_array_equal(got.vectors, vectors.astype(np.float16).astype(np.float32))
+    assert got.vectors.dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -154,6 +192,20 @@ def test_a_segment_tells_how_it_was_found_and_where_else_it_may_be() -> None:
     assert said["also"] == [
         {"asset_id": "p7-e02", "asset_start_seconds": 5.0, "asset_end_seconds": 13.0, "similarity": 0.9}
     ]
+    assert json.loads(json.dumps(got)) == got
+
+
+@pytest.mark.parametrize("basis", ["picture", "sound", "both"])
+def test_a_segment_tells_what_it_rests_on(basis: Literal["picture", "sound", "both"]) -> None:
+    got = replace(LINKED, links=(replace(LINK, segments=(replace(SEGMENT, evidence=basis),)),)).to_json()
+    assert got["links"][0]["segments"][0]["evidence"] == basis
+
+
+def test_an_answer_tells_whose_sound_it_is() -> None:
+    got = replace(LINKED, heard=Heard("p9", 0.9123456789, False), patches=41).to_json()
+    assert got["sound"] == {"program_id": "p9", "confidence": 0.912346, "agrees": False}
+    assert got["patches"] == 41
+    assert (LINKED.to_json()["sound"], LINKED.to_json()["patches"]) == (None, None)
     assert json.loads(json.dumps(got)) == got
 
 
