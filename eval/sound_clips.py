@@ -70,6 +70,7 @@ class HeardClip:
         program_id: Its program, in the catalogue; None of other clips.
         seconds: Its length.
         look: Its patches.
+        pieces: What they are described from: a clip may be heard again.
     """
 
     clip_id: str
@@ -78,6 +79,7 @@ class HeardClip:
     program_id: str | None
     seconds: float
     look: Look
+    pieces: tuple[SoundPiece, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -244,16 +246,13 @@ SILENCES: dict[str, Callable[[np.random.Generator, int], Samples]] = {
 def known_clips(stretch: Stretch, outside: Sequence[Source], listener: Listener, seed: int) -> HeardStretch:
     """A stretch of the catalogue through every edit; no clip where nothing is heard in it untouched."""
     samples = stretch.samples
-    plain = _look(listener, samples)
-    if len(plain) == 0:
+    if not _is_heard(listener, samples):
         return HeardStretch(stretch, ())
     over = overlay(stretch, outside, np.random.default_rng([seed, _OVER, 1, stretch.number]))
     clips = []
     for number, (name, edit) in enumerate(EDITS.items()):
-        rng = np.random.default_rng([seed, _EDITS, 1, stretch.number, number])
-        edited = edit(samples, over, rng)
-        look = plain if name == UNTOUCHED else _look(listener, edited)
-        clips.append(_clip("k", stretch, name, stretch.source.program_id, edited, look))
+        edited = edit(samples, over, np.random.default_rng([seed, _EDITS, 1, stretch.number, number]))
+        clips.append(_clip_of(listener, stretch, name, edited, program_id=stretch.source.program_id))
     return HeardStretch(stretch, tuple(clips))
 
 
@@ -262,16 +261,14 @@ def unknown_clip(
 ) -> HeardStretch:
     """A stretch from outside through the edit whose turn it is; no clip where nothing is heard in it."""
     samples = stretch.samples
-    plain = _look(listener, samples)
-    if len(plain) == 0:
+    if not _is_heard(listener, samples):
         return HeardStretch(stretch, ())
     name = list(EDITS)[turn % len(EDITS)]
     over = samples  # of which nothing is heard
     if name in SHOW_OVER:
         over = overlay(stretch, outside, np.random.default_rng([seed, _OVER, 0, stretch.number]))
     edited = EDITS[name](samples, over, np.random.default_rng([seed, _EDITS, 0, stretch.number]))
-    look = plain if name == UNTOUCHED else _look(listener, edited)
-    return HeardStretch(stretch, (_clip("u", stretch, name, None, edited, look),))
+    return HeardStretch(stretch, (_clip_of(listener, stretch, name, edited, program_id=None),))
 
 
 def silent_clip(number: int, listener: Listener, seed: int) -> HeardClip:
@@ -280,18 +277,35 @@ def silent_clip(number: int, listener: Listener, seed: int) -> HeardClip:
     rng = np.random.default_rng([seed, _SILENT, number])
     samples = SILENCES[name](rng, round(CLIP_SECONDS * RATE_HZ))
     coded = edit_sound("low_bit_rate", samples, samples, rng).samples
-    look = _look(listener, coded)
-    return HeardClip(f"s{number:05d}-{name}", name, None, None, CLIP_SECONDS, look)
+    return _clip(listener, f"s{number:05d}-{name}", name, coded, group=None, program_id=None)
+
+
+def _is_heard(listener: Listener, samples: Samples) -> bool:
+    return len(listener.look(_pieces(samples))) > 0
+
+
+def _clip_of(
+    listener: Listener, stretch: Stretch, edit: str, samples: Samples, *, program_id: str | None
+) -> HeardClip:
+    source = stretch.source
+    side = "u" if program_id is None else "k"
+    clip_id = f"{side}{stretch.number:05d}-{source.program_id}-{stretch.start_seconds:.1f}-{edit}"
+    return _clip(listener, clip_id, edit, samples, group=source.group, program_id=program_id)
 
 
 def _clip(
-    side: str, stretch: Stretch, edit: str, program_id: str | None, samples: Samples, look: Look
+    listener: Listener,
+    clip_id: str,
+    edit: str,
+    samples: Samples,
+    *,
+    group: Group | None,
+    program_id: str | None,
 ) -> HeardClip:
-    source = stretch.source
-    clip_id = f"{side}{stretch.number:05d}-{source.program_id}-{stretch.start_seconds:.1f}-{edit}"
-    return HeardClip(clip_id, edit, source.group, program_id, samples.size / RATE_HZ, look)
+    pieces = _pieces(samples)
+    look = rounded(listener.look(pieces))  # as a store rounds it
+    return HeardClip(clip_id, edit, group, program_id, samples.size / RATE_HZ, look, pieces)
 
 
-def _look(listener: Listener, samples: Samples) -> Look:
-    """The patches of a clip, rounded as a store rounds them."""
-    return rounded(listener.look([SoundPiece(0.0, mel_columns(samples))]))
+def _pieces(samples: Samples) -> tuple[SoundPiece, ...]:
+    return (SoundPiece(0.0, mel_columns(samples)),)

@@ -36,12 +36,13 @@ from eval.sound_clips import (
     unknown_clip,
 )
 from matcher.config import Settings
+from matcher.describe import Album
 from matcher.errors import InputError, StoreError
 from matcher.inputs import AssetJob, ProgramJob
 from matcher.linking import Linker
 from matcher.listen import Listener, listener_of
 from matcher.listing import folder_bytes
-from matcher.pipeline import add_programs
+from matcher.pipeline import add_programs, listen_again
 from matcher.records import Answer, Descriptors
 from matcher.show import Progress, print_json, print_table, progress_bar, say, summary
 from matcher.store import create_catalog, open_catalog, open_linker, save_caches, translated
@@ -410,7 +411,7 @@ def _figures(
     with progress_bar("linking", len(clips)) as bar:
         judged = []
         for clip in clips:
-            judged.append(_judged(linker, clip, d))
+            judged.append(_judged(linker, clip, d, settings.sound.speeds))
             bar.step(clip.clip_id)
     seconds = (time.monotonic() - started) / len(clips)
     n_known, n_unknown = len(asked.known), len(asked.unknown)
@@ -438,10 +439,16 @@ def _figures(
     }  # fmt: skip
 
 
-def _judged(linker: Linker, clip: HeardClip, d: int) -> Judged:
+def _judged(linker: Linker, clip: HeardClip, d: int, speeds: Sequence[float]) -> Judged:
+    """Ask as the pipeline asks a clip whose pictures say nothing: what is not linked is heard again."""
     nothing = np.zeros(0), np.zeros((0, d), np.float32)
-    descriptors = Descriptors(*nothing, clip.seconds, 0, sound=clip.look)
-    return Judged(clip, linker.link(clip.clip_id, clip.clip_id, descriptors, model="", top=1))
+    considered = linker.consider(Descriptors(*nothing, clip.seconds, 0, sound=clip.look))
+    answer = linker.answer(clip.clip_id, clip.clip_id, considered, model="", top=1)
+    listener = linker.listener()
+    if answer.decision != "linked" and listener is not None:
+        again = listen_again(linker, listener, considered, Album(sound=list(clip.pieces)), speeds)
+        answer = linker.answer(clip.clip_id, clip.clip_id, again, model="", top=1)
+    return Judged(clip, answer)
 
 
 def _is_of(one: Judged, group: str) -> bool:
