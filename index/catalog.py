@@ -328,11 +328,14 @@ class Catalog:
     def _check_model(self, wanted: ModelInfo, kind: Kind = "frames") -> None:
         have = self.model_of(kind)
         if have is not None and (have.fingerprint, have.d) != (wanted.fingerprint, wanted.d):
-            what = "descriptors" if kind == "frames" else "sound descriptors"
+            what, remedy = "descriptors", f"Use the encoder {have.name}"
+            if kind == "sounds":
+                what = "sound descriptors"
+                remedy = f'Write spec = "{have.name}" under [sound] in --config, leave it out with --no-sound'
             raise ModelMismatchError(
                 f"the store {self.path} holds {what} of {have.name} ({have.fingerprint}, d = {have.d}), "
                 f"but {wanted.name} ({wanted.fingerprint}, d = {wanted.d}) was asked for. "
-                f"Use the encoder {have.name}, or another --store."
+                f"{remedy}, or use another --store."
             )
 
     # ------------------------------------------------------------ reading
