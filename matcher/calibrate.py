@@ -251,7 +251,8 @@ def calibrate(
         settings: Sampling of clips, and voting.
         plan: How much, and what is wanted.
         present: What is decided by now: it is looked with first, and compared with.
-        sound: Its sounds; None to look only.
+        sound: Its sounds; None to look only. Of fewer than :data:`FOLDS` programs with sound nothing is
+            learned of it, and what is shipped goes on to hold.
         keep: File of clips, read where it is there and else written.
         on_clip: Called with the program of each clip made.
 
@@ -259,6 +260,8 @@ def calibrate(
         InputError: There are too few programs, none has a file at its path, or the clips tell nothing apart.
     """
     background = draw_background(live.view, frames=plan.background, seed=plan.seed)
+    if sound is not None and len(set(sound.view.program_position[sound.view.frame_count > 0])) < FOLDS:
+        sound = None
     listener = None if sound is None else listener_of(settings.sound, settings.sound.clip_hop_seconds)
     looking = replace(present, background=background, sound=_start_sound(present, sound, listener, plan))
     examiner = Examiner(live, settings, looking, seed=plan.seed, sound=sound)
@@ -292,9 +295,10 @@ def calibrate(
 
 def _fit(trials: Sequence[Trial], looking: Calibration, plan: Plan) -> tuple[Calibration, Figures]:
     """Weights of all answers, thresholds of those measured out of fold, and what these do."""
+    start = looking.sound.weights if looking.sound is not None else None
     try:
-        best = score(trials, fit_by_folds(trials, seed=plan.seed))
-        both = fit_both(trials)
+        best = score(trials, fit_by_folds(trials, seed=plan.seed, start=start))
+        both = fit_both(trials, start)
     except ValueError as error:
         raise InputError(f"{error}; give more --clips, or add programs") from error
     unknown = best.log_odds[~best.is_known]

@@ -68,6 +68,11 @@ class Sample:
             np.array(is_right, bool),
         )
 
+    @property
+    def tells_apart(self) -> bool:
+        """Whether some are right and some wrong."""
+        return bool(self.is_right.any() and not self.is_right.all())
+
 
 def best_cases(trials: Sequence[Trial]) -> Sample:
     """The best case of every answer by the pictures alone that has one.
@@ -90,29 +95,34 @@ def heard_cases(trials: Sequence[Trial]) -> list[Case]:
     return [case for case in firsts if case is not None]
 
 
-def fit_sound(cases: Sequence[Case]) -> SoundWeights:
+def fit_sound(cases: Sequence[Case], start: SoundWeights | None = None) -> SoundWeights:
     """Fit both questions: whose sound it is on all cases, whose pictures on those where that is right.
 
     Args:
         cases: From :func:`heard_cases`.
+        start: Answers a question whose cases are all right or all wrong: a catalogue may have little sound,
+            and its clips may all have their own.
 
     Raises:
-        ValueError: The cases of either are all right or all wrong.
+        ValueError: There are such cases, and no ``start``.
     """
     heard = [(case.heard, case.is_source) for case in cases if case.heard is not None]
-    match = fit(Sample.of([one for one, _ in heard], [right for _, right in heard]))
+    whose = Sample.of([one for one, _ in heard], [right for _, right in heard])
     seen = [
         (case.heard.sight.features(), case.is_right)
         for case in cases
         if case.is_source and case.heard is not None and case.heard.sight is not None
     ]
-    sight, bias = fit_weights(
-        Sample(
-            np.array([features for features, _ in seen]).reshape(len(seen), len(SIGHT_FEATURES)),
-            np.full(len(seen), np.inf),
-            np.array([right for _, right in seen], bool),
-        ),
-        SIGHT_FEATURES,
+    shown = Sample(
+        np.array([features for features, _ in seen]).reshape(len(seen), len(SIGHT_FEATURES)),
+        np.full(len(seen), np.inf),
+        np.array([right for _, right in seen], bool),
+    )
+    match = fit(whose) if start is None or whose.tells_apart else start.match
+    sight, bias = (
+        fit_weights(shown, SIGHT_FEATURES)
+        if start is None or shown.tells_apart
+        else (start.sight, start.sight_bias)
     )
     return SoundWeights(match, sight, bias)
 
@@ -133,7 +143,7 @@ def fit_weights(
     Raises:
         ValueError: The cases are all right or all wrong.
     """
-    if sample.is_right.all() or not sample.is_right.any():
+    if not sample.tells_apart:
         raise ValueError("nothing to tell apart: the cases are all right or all wrong")
     mean = sample.features.mean(axis=0)
     # A feature that is always the same takes no part, whatever its scale.
@@ -233,14 +243,18 @@ class Fitted:
         return join_log_odds(seen, heard, is_same_place=case.is_same_place)
 
 
-def fit_both(trials: Sequence[Trial]) -> Fitted:
+def fit_both(trials: Sequence[Trial], start: SoundWeights | None = None) -> Fitted:
     """Fit the pictures' weights, and the sound's where there are answers with anything heard.
 
+    Args:
+        trials: Answers.
+        start: See :func:`fit_sound`.
+
     Raises:
-        ValueError: The cases are all right or all wrong.
+        ValueError: The cases of the pictures are all right or all wrong.
     """
     heard = heard_cases(trials)
-    return Fitted(fit(best_cases(trials)), fit_sound(heard) if heard else None)
+    return Fitted(fit(best_cases(trials)), fit_sound(heard, start) if heard else start)
 
 
 def score(trials: Sequence[Trial], weights: Sequence[Fitted]) -> Scored:
@@ -254,8 +268,13 @@ def score(trials: Sequence[Trial], weights: Sequence[Fitted]) -> Scored:
     return Scored(np.array(odds), np.array(right, bool), np.array([trial.is_known for trial in trials], bool))
 
 
-def fit_by_folds(trials: Sequence[Trial], *, seed: int) -> list[Fitted]:
+def fit_by_folds(trials: Sequence[Trial], *, seed: int, start: SoundWeights | None = None) -> list[Fitted]:
     """For each trial weights that were fitted without the program that its clip was cut from.
+
+    Args:
+        trials: Answers.
+        seed: Deals the programs to folds.
+        start: See :func:`fit_sound`.
 
     Raises:
         ValueError: There are fewer programs than :data:`FOLDS`, or a fold has nothing to tell apart.
@@ -265,7 +284,9 @@ def fit_by_folds(trials: Sequence[Trial], *, seed: int) -> list[Fitted]:
         raise ValueError(f"clips of at least {FOLDS} programs are needed, got {len(groups)}")
     order = np.random.default_rng([seed, 3]).permutation(len(groups))
     fold = {groups[int(place)]: rank % FOLDS for rank, place in enumerate(order)}
-    fits = [fit_both([trial for trial in trials if fold[trial.group] != held]) for held in range(FOLDS)]
+    fits = [
+        fit_both([trial for trial in trials if fold[trial.group] != held], start) for held in range(FOLDS)
+    ]
     return [fits[fold[trial.group]] for trial in trials]
 
 
