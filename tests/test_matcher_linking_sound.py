@@ -35,6 +35,7 @@ from index.rows import ClipRecord, Kind, ModelInfo, NewAsset, NewProgram, Stored
 from matcher.background import Background
 from matcher.calibration import FILE_NAME, Calibration, SoundCalibration
 from matcher.config import Settings, SoundSettings
+from matcher.considered import is_seen
 from matcher.decision import UNSEEN, SoundWeights, Weights
 from matcher.linking import Linker
 from matcher.pipeline import descriptors_of
@@ -281,6 +282,14 @@ def test_a_sure_sound_whose_place_the_frames_show_needs_no_second_look(linker: L
     assert linker.is_unsure(linker.consider(poor))
     considered = linker.consider(replace(poor, sound=sound_of("p1", 30.4)))
     assert not linker.is_unsure(considered)
+    # As little where frames and sound, neither of them sure, found the same place.
+    poorer = clip_of(noisy(cut("p1", 30.4), 1, 1.3))
+    both = linker.consider(replace(poorer, sound=sound_of("p1", 30.4)))
+    best = linker.joined(both)[0]
+    assert best.sound is not None
+    assert (best.is_same_place, is_seen(best.sound)) == (True, False)
+    assert best.confidence >= LINK > max(one.confidence for one in best.parts)
+    assert not linker.is_unsure(both)
     # Also where no frame was found by itself.
     assert not linker.is_unsure(replace(considered, by_look=([], considered.by_look[1])))
 
@@ -313,6 +322,8 @@ def test_further_looks_join_in_and_are_not_considered_twice(linker: Linker) -> N
     assert (answers[0].looks, segment.evidence, segment.view) == (3, "both", "centre")
     # A sound promises nothing that a view could show.
     assert linker.promising(step) == ["centre"]
+    # It is the first and only look of its kind, however many the pictures had.
+    assert [one.evidence.is_further for one in step.heard() if one.evidence] == [False]
 
 
 # ---------------------------------------------------------------- hidden, kept, without, two indexes

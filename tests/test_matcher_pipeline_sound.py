@@ -86,6 +86,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(folder / "silent.mp4", pictures(1), np.zeros(SECONDS * SOUND_RATE_HZ, np.float32))
     write(folder / "other.mp4", pictures(1), talk(2))
     write(folder / "strange.mp4", pictures(9), talk(9))
+    write(folder / "borrowed.mp4", pictures(9), talk(2))
     blank = itertools.repeat(media.flat(90, 96, 64), 2 * SECONDS)
     write(folder / "blank.mp4", blank, talk(0))
     return folder
@@ -193,11 +194,12 @@ def test_a_sound_heard_more_often_is_a_change(catalog: Catalog, films: Path) -> 
 
 def test_clips_are_linked_by_what_they_show_and_say(catalog: Catalog, films: Path) -> None:
     add_films(catalog, films)
-    names = ("f0", "silent", "other", "blank", "strange", "mute")
+    names = ("f0", "silent", "other", "blank", "strange", "borrowed", "mute")
     pairs = dict(zip(names, query(catalog, *(films / f"{name}.mp4" for name in names)), strict=True))
     answers = {name: answer for name, (answer, _) in pairs.items()}
     assert {name: answer.program_id for name, answer in answers.items()} == {
-        "f0": "f0", "silent": "f1", "other": "f1", "blank": "f0", "strange": None, "mute": None,
+        "f0": "f0", "silent": "f1", "other": "f1", "blank": "f0", "strange": None, "borrowed": None,
+        "mute": None,
     }  # fmt: skip
     bases = {
         name: [s.evidence for link in answer.links for s in link.segments] for name, answer in answers.items()
@@ -206,7 +208,9 @@ def test_clips_are_linked_by_what_they_show_and_say(catalog: Catalog, films: Pat
     assert bases["silent"] == bases["other"] == ["picture"]
     assert bases["blank"] == ["sound"]
     told = {name: (heard.program_id, heard.agrees) for name, a in answers.items() if (heard := a.heard)}
-    assert told == {"f0": ("f0", True), "other": ("f2", False), "blank": ("f0", True)}
+    assert told == {
+        "f0": ("f0", True), "other": ("f2", False), "blank": ("f0", True), "borrowed": ("f2", False),
+    }  # fmt: skip
     patches = {name: answer.patches for name, answer in answers.items()}
     assert patches["silent"] == patches["mute"] == 0
     assert all(patches[name] for name in ("f0", "other", "blank", "strange"))
@@ -311,10 +315,10 @@ def test_what_is_clearly_heard_is_not_heard_again(
         return look(self, pieces, speed=speed)
 
     monkeypatch.setattr(Listener, "look", spy)
-    query(catalog, *(films / f"{name}.mp4" for name in ("f0", "other", "blank", "silent")))
-    assert asked == [1.0] * 4
+    query(catalog, *(films / f"{name}.mp4" for name in ("f0", "other", "blank", "silent", "borrowed")))
+    assert asked == [1.0] * 5
     query(catalog, films / "strange.mp4")
-    assert asked[4:] == [1.0, *SETTINGS.sound.speeds]
+    assert asked[5:] == [1.0, *SETTINGS.sound.speeds]
 
 
 def test_of_several_speeds_the_likeliest_is_kept_and_chance_is_not(
