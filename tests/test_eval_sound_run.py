@@ -42,6 +42,9 @@ from matcher.records import Answer, Link
 from matcher.sound import RATE_HZ
 from matcher.training.sound_edits import loudness
 
+# Several catalogues are added and asked: with the rest, the suite would take more than ten minutes.
+pytestmark = pytest.mark.slow
+
 Samples = NDArray[np.float32]
 #: Of the films here: two tell nothing, for one has no track, and the other a silent one.
 WITH_SOUND = tuple(f"film{i}" for i in range(7))
