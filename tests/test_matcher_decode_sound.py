@@ -369,7 +369,7 @@ def test_a_codec_that_is_not_known_is_no_sound(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mkv", [Track([(0.0, talk(1, 4.0, 48000))])], seconds=4.0)
     data = path.read_bytes()
     assert data.count(b"A_PCM/INT/LIT") == 1
-    path.write_bytes(data.replace(b"A_PCM/INT/LIT", b"A_PCM/XXX/LIT"))
+    path.write_bytes(data.replace(b"A_PCM/INT/LIT", b"A_PCM/NEW/LIT"))
     assert listen(path)[0] == []
     assert not read_sound(path, 0.0, 2.0).any()
     assert_same_frames(path)

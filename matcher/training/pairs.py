@@ -136,7 +136,7 @@ def collect(
     """
     pool = _ForeignPictures(films)
     good: list[Film] = []
-    rows: list[_FilmRows] = []
+    rows: list[FilmRows] = []
     for film in films:
         try:
             pictures = list(_frames(film.path, n_frames))
@@ -157,7 +157,7 @@ def collect(
             f"films of at least two series are needed, got {len({film.series for film in good})} that can be"
             " read; a series is a file name up to its first '-'"
         )
-    return _joined(good, rows)
+    return joined(good, rows)
 
 
 def random_of(seed: int, name: str) -> np.random.Generator:
@@ -166,7 +166,9 @@ def random_of(seed: int, name: str) -> np.random.Generator:
 
 
 @dataclass(frozen=True)
-class _FilmRows:
+class FilmRows:
+    """What one film gives; ``source`` counts its own originals."""
+
     originals: NDArray[np.float32]
     edited: NDArray[np.float32]
     source: NDArray[np.int64]
@@ -186,7 +188,7 @@ def _frames(path: Path, n_frames: int) -> Iterator[Picture]:
 
 def _describe(
     film: Film, pictures: list[Picture], encode: Encode, pool: _ForeignPictures, rng: np.random.Generator
-) -> _FilmRows:
+) -> FilmRows:
     originals, edited, kinds, foreign = [], [], [], []
     for picture in pictures:
         shown = [picture]
@@ -200,10 +202,11 @@ def _describe(
         edited.append(raw[1:])
     pool.keep(film, pictures)
     source = np.repeat(np.arange(len(pictures)), EDITS_A_FRAME)
-    return _FilmRows(np.stack(originals), np.concatenate(edited), source, kinds, foreign)
+    return FilmRows(np.stack(originals), np.concatenate(edited), source, kinds, foreign)
 
 
-def _joined(films: list[Film], rows: list[_FilmRows]) -> Pairs:
+def joined(films: list[Film], rows: list[FilmRows]) -> Pairs:
+    """The pairs of all films, one after the other."""
     counts = [len(one.originals) for one in rows]
     starts = np.cumsum([0, *counts[:-1]])
     return Pairs(

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +28,7 @@ from matcher.sound import (
     mel_columns,
     patches,
 )
-from matcher.training.pairs import Film, Pairs, random_of
+from matcher.training.pairs import Film, FilmRows, Pairs, joined, random_of
 from matcher.training.sound_edits import AUDIBLE, KINDS, SHOW_FOREIGN, edit_sound, loudness
 from matcher.training.sound_filters import Samples, read_mono
 
@@ -76,7 +75,7 @@ def collect_sounds(
     """
     pool = _ForeignSounds(films)
     good: list[Film] = []
-    rows: list[_FilmRows] = []
+    rows: list[FilmRows] = []
     for film in films:
         try:
             cut = hear(film, n_stretches)
@@ -93,7 +92,7 @@ def collect_sounds(
             f"films with sound of at least two series are needed, got {n_series}; a series is a file name up"
             " to its first '-'"
         )
-    return _joined(good, rows)
+    return joined(good, rows)
 
 
 def hear(film: Film, n_stretches: int) -> list[Samples]:
@@ -119,16 +118,7 @@ def stretches(samples: Samples, n_stretches: int) -> list[Samples]:
     return [one for one in cut if len(_patches(one, STEP).rows)]
 
 
-@dataclass(frozen=True)
-class _FilmRows:
-    originals: NDArray[np.float32]
-    edited: NDArray[np.float32]
-    source: NDArray[np.int64]
-    kind: list[str]
-    foreign: list[str]
-
-
-def _describe(film: Film, cut: list[Samples], pool: _ForeignSounds, rng: np.random.Generator) -> _FilmRows:
+def _describe(film: Film, cut: list[Samples], pool: _ForeignSounds, rng: np.random.Generator) -> FilmRows:
     asked = [_patches(one, STEP) for one in cut]
     first = np.cumsum([0, *(len(one.rows) for one in asked)])
     edited, source, kinds, foreign = [], [], [], []
@@ -148,7 +138,7 @@ def _describe(film: Film, cut: list[Samples], pool: _ForeignSounds, rng: np.rand
         foreign += [other.series if kind in SHOW_FOREIGN else ""] * len(pairs)
     pool.keep(film, cut)
     originals = np.concatenate([one.values for one in asked])
-    return _FilmRows(originals, np.concatenate(edited), np.concatenate(source), kinds, foreign)
+    return FilmRows(originals, np.concatenate(edited), np.concatenate(source), kinds, foreign)
 
 
 def same_moments(
@@ -182,20 +172,6 @@ def same_moments(
 
 def _patches(samples: Samples, step: int) -> Patches:
     return patches(mel_columns(samples), step)
-
-
-def _joined(films: list[Film], rows: list[_FilmRows]) -> Pairs:
-    counts = [len(one.originals) for one in rows]
-    starts = np.cumsum([0, *counts[:-1]])
-    return Pairs(
-        films=tuple(films),
-        originals=np.concatenate([one.originals for one in rows]),
-        film=np.repeat(np.arange(len(rows)), counts),
-        edited=np.concatenate([one.edited for one in rows]),
-        source=np.concatenate([one.source + start for one, start in zip(rows, starts, strict=True)]),
-        kind=np.array([kind for one in rows for kind in one.kind]),
-        foreign=np.array([series for one in rows for series in one.foreign]),
-    )
 
 
 class _ForeignSounds:
