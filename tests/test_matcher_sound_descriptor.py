@@ -28,12 +28,11 @@ from matcher.sound import (
     patches,
 )
 from matcher.training import sound_pairs
-from matcher.training.descriptor import fit, validate
+from matcher.training.descriptor import command_words, fit, validate
 from matcher.training.pairs import Film, Pairs, find_films
 from matcher.training.sound_descriptor import (
     SoundRecipe,
     SoundTraining,
-    sound_command_words,
     sound_grid,
 )
 from matcher.training.sound_edits import KINDS, SHOW_FOREIGN, mixed
@@ -361,7 +360,7 @@ def test_the_shipped_file_says_how_it_was_made_and_where_from_no_folder() -> Non
     training = SoundTraining(
         (Path("/x/films"), Path("/y/dramas77")), (1.0, 0.1), (), SoundRecipe(), out=Path("o.safetensors")
     )
-    assert said["command"] == " ".join(sound_command_words(training))
+    assert said["command"] == " ".join(command_words(training))
     assert "/work" not in json.dumps(said)
     assert json.loads(said["versions"])["model"] == REVISION
     assert path.stat().st_size < 10e6

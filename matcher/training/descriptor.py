@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,6 +170,8 @@ class Training:
         note: A line to keep in the file.
     """
 
+    words: ClassVar[tuple[str, ...]] = ()
+
     folders: tuple[Path, ...]
     weights: tuple[float, ...]
     exclude: tuple[str, ...]
@@ -221,19 +223,21 @@ class Training:
 
 def command_words(training: Training) -> list[str]:
     """The command that makes the file again; where the folders are and what it is called is left out."""
-    words = ["matcher", "train", "descriptor"]
+    words = ["matcher", "train", "descriptor", *training.words]
     for name in training.folder_names:
         words += ["--films", name]
     for weight in training.weights:
         words += ["--weight", f"{weight:g}"]
     words += ["--seed", str(training.seed)]
     recipe = training.recipe
+    # What is usual differs from pictures to sounds.
+    usually, as_usual = type(recipe), type(training)
     for name, value, usual in (
-        ("--d", recipe.d, Recipe.d),
-        ("--regularization", recipe.regularization, Recipe.regularization),
-        ("--mean-share", recipe.mean_share, Recipe.mean_share),
-        ("--frames", training.n_frames, Training.n_frames),
-        ("--folds", training.n_folds, Training.n_folds),
+        ("--d", recipe.d, usually.d),
+        ("--regularization", recipe.regularization, usually.regularization),
+        ("--mean-share", recipe.mean_share, usually.mean_share),
+        ("--frames", training.n_frames, as_usual.n_frames),
+        ("--folds", training.n_folds, as_usual.n_folds),
     ):
         words += [name, f"{value:g}"] if value != usual else []
     for pattern in training.exclude:

@@ -8,10 +8,10 @@ those of every half second; a clip of ten seconds has 40 patches, which vote.
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from typing import ClassVar
 
 from matcher.encoders.sound import REVISION, SoundEncoder
 from matcher.encoders.whitening import Whitening
@@ -54,6 +54,8 @@ def sound_grid(recipe: Recipe) -> list[Recipe]:
 class SoundTraining(Training):
     """One run with ``--sound``; ``n_frames`` are stretches of a film, at most."""
 
+    words: ClassVar[tuple[str, ...]] = ("--sound",)
+
     n_frames: int = N_STRETCHES
 
     def listen(self, films: Sequence[Film], *, on_film: Callable[[Film], None]) -> Pairs:
@@ -75,33 +77,10 @@ class SoundTraining(Training):
         return SoundEncoder(Whitening.load(self.out)).info.fingerprint
 
 
-def sound_command_words(training: SoundTraining) -> list[str]:
-    """The command that makes the file again; where the folders are and what it is called is left out."""
-    words = ["matcher", "train", "descriptor", "--sound"]
-    for name in training.folder_names:
-        words += ["--films", name]
-    for weight in training.weights:
-        words += ["--weight", f"{weight:g}"]
-    words += ["--seed", str(training.seed)]
-    recipe = training.recipe
-    for name, value, usual in (
-        ("--d", recipe.d, SoundRecipe.d),
-        ("--regularization", recipe.regularization, SoundRecipe.regularization),
-        ("--mean-share", recipe.mean_share, SoundRecipe.mean_share),
-        ("--frames", training.n_frames, SoundTraining.n_frames),
-        ("--folds", training.n_folds, SoundTraining.n_folds),
-    ):
-        words += [name, f"{value:g}"] if value != usual else []
-    for pattern in training.exclude:
-        words += ["--exclude", pattern]
-    return words
-
-
 def sound_notes(training: SoundTraining, pairs: Pairs, rows: Sequence[Row]) -> dict[str, str]:
     """What the file says of itself, so that it can be made again and judged."""
     packages = {name: version(name) for name in ("numpy", "av")}
     return {
         **notes(training, pairs, rows),
-        "command": shlex.join(sound_command_words(training)),
         "versions": json.dumps({"model": REVISION, **packages}),
     }
