@@ -47,10 +47,10 @@ if TYPE_CHECKING:
 #: What the very first calibration looks with. Set by hand: a stranger (similarity 0.7, a tenth of the way
 #: from chance to identity, hardly a lead, three frames in two pieces, a third of the clip) to about -4.5, and
 #: a copy (0.85, more than half of the way, a clear lead, ten frames, nearly all of the clip) to about 4.5.
-START = Weights((1.0, 4.5, 2.0, 1.0, 2.5, -2.0, -1.5, -1.0, -1.5), -6.8)
+START = Weights((1.0, 4.5, 2.0, 1.0, 2.5, -2.0, -1.5, -1.0, -1.5, 0.0), -6.8)
 #: And what it listens with: a patch of sound resembles hardly any other by chance.
 START_SOUND = SoundWeights(
-    Weights((0.5, 4.0, 2.0, 1.0, 2.0, -2.0, 0.0, 0.0, -1.5), -5.0), (10.0, 0.3, 30.0), -1.0
+    Weights((0.5, 4.0, 2.0, 1.0, 2.0, -2.0, 0.0, 0.0, -1.5, 2.0), -6.0), (10.0, 0.3, 30.0), -1.0
 )
 START_LINK, START_REVIEW = 0.95, 0.3
 #: The clips are asked so often, each time with the weights of the time before.

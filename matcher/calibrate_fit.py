@@ -26,7 +26,7 @@ RIDGE = 1.0
 #: What the sign of each feature's weight must be; a fit that says otherwise has learned an accident.
 SIGNS = {
     "similarity": 1, "excess": 1, "lead": 1, "frames": 1, "coverage": 1,
-    "speed": -1, "is_reversed": -1, "is_further": -1, "pieces": -1,
+    "speed": -1, "is_reversed": -1, "is_further": -1, "pieces": -1, "agreement": 1,
     "seen": 1, "stands_out": 1, "beyond_chance": 1,
 }  # fmt: skip
 #: Parts by program that take turns in being measured on.

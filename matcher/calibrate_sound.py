@@ -37,7 +37,7 @@ class HeardClip:
 
     Attributes:
         look: Its patches.
-        stretches: Whose sound it is; none where it is muted.
+        stretches: Whose sound is in it; none where it is muted.
     """
 
     look: Look
@@ -83,6 +83,8 @@ def heard_of(
         kind = str(rng.choice(KINDS))
         if kind not in FOREIGN_EDITS or strange:
             samples = edit_sound(kind, samples, _played(view, other), rng).samples
+        if kind in FOREIGN_EDITS and strange:
+            stretches = (*stretches, other)  # both are heard, and either may be found
     samples = edit_sound("low_bit_rate", samples, samples, rng).samples
     return HeardClip(rounded(listener.look([SoundPiece(0.0, mel_columns(samples))])), stretches)
 

@@ -76,6 +76,8 @@ class Evidence:
         is_further: Found through a view of the second look: of many tries one may succeed by chance.
         pieces: Number of matches that the frames are spread over, as if they were equally long: chance is
             pieced together from many, a clip from one or a few. At least 1.
+        agreement: Of what was heard: how far all of it agrees with one line through the program, see
+            :attr:`matcher.agreement.Agreement.standing`; 0 of pictures.
         sight: Of what was heard: what the pictures show of that place; None where they show nothing.
     """
 
@@ -88,6 +90,7 @@ class Evidence:
     is_reversed: bool = False
     is_further: bool = False
     pieces: float = 1.0
+    agreement: float = 0.0
     sight: Sight | None = None
 
     def features(self) -> NDArray[np.float64]:
@@ -103,6 +106,7 @@ class Evidence:
                 float(self.is_reversed),
                 float(self.is_further),
                 np.log(self.pieces),
+                self.agreement,
             ]
         )
 
@@ -110,6 +114,7 @@ class Evidence:
 #: What :meth:`Evidence.features` holds, in order.
 FEATURES = (
     "similarity", "excess", "lead", "frames", "coverage", "speed", "is_reversed", "is_further", "pieces",
+    "agreement",
 )  # fmt: skip
 #: And :meth:`Sight.features`. A place that chance would not show is the place, and how far beyond chance it
 #: is hardly matters then.
@@ -199,6 +204,7 @@ def weigh(
     *,
     is_further: bool = False,
     explained: NDArray[np.bool_] | None = None,
+    agreement: float = 0.0,
 ) -> Evidence | None:
     """Measure the evidence of one candidate's matches.
 
@@ -209,6 +215,7 @@ def weigh(
         level: (nq,) what chance gives, see :meth:`matcher.background.Background.levels`.
         is_further: The look is not the first.
         explained: (nq,) frames that another program explains, see :func:`explained_frames`; None for none.
+        agreement: See :class:`Evidence`.
 
     Returns:
         None without matches.
@@ -235,6 +242,7 @@ def weigh(
         is_reversed=bool(np.average(backwards, weights=sizes) > 0.5),
         is_further=is_further,
         pieces=float(lengths.sum() ** 2 / (lengths**2).sum()),
+        agreement=agreement,
     )
 
 

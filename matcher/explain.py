@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 #: What the evidence is compared with: a plain cut of ten seconds, put online again without an edit.
 PLAIN_CUT = Evidence(similarity=0.98, excess=0.9, lead=0.15, frames=10.0, coverage=1.0, speed=0.0)
 #: And what is heard, with the sound of one.
-PLAIN_SOUND = Evidence(similarity=0.9, excess=0.8, lead=0.5, frames=30.0, coverage=0.8, speed=0.0)
+PLAIN_SOUND = Evidence(
+    similarity=0.9, excess=0.8, lead=0.5, frames=30.0, coverage=0.8, speed=0.0, agreement=3.0
+)
 #: Candidates named.
 TOP = 8
 

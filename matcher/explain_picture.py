@@ -94,9 +94,10 @@ _SOUND_WORDS = {
     **_WORDS,
     "similarity": "similarity of the moments compared",
     "frames": "different moments that agree",
+    "agreement": "agreement of all moments (chance: 0.7)",
 }
-#: And those that sound never has.
-_SILENT_FEATURES = ("is_reversed", "is_further")
+#: And those that either never has.
+_ABSENT = {"picture": ("agreement",), "sound": ("is_reversed", "is_further")}
 
 
 def write_picture(explanation: Explanation, out: Path) -> None:
@@ -350,7 +351,7 @@ def _write_balance(axes: Axes, y: float, side: Side, balance: Balance, *, is_alo
     rows += [
         (words.get(part.feature, part.feature), *_shorts(part), part.log_odds)
         for part in balance.contributions
-        if side.kind == "picture" or part.feature not in _SILENT_FEATURES
+        if part.feature not in _ABSENT[side.kind]
     ]
     rows.append(("another program may be the right one", "", "", balance.rivalry))
     if side.kind == "sound":

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from index.live import LiveIndex
 from index.view import LiveView
+from matcher.agreement import Agreement, agreements, rank_agreed
 from matcher.background import Background
 from matcher.calibration import Calibration
 from matcher.config import Settings
@@ -43,7 +44,7 @@ from matcher.records import (
     Segment,
 )
 from matcher.sound import HALF_PATCH_SECONDS
-from matcher.voting import Hits, ballot, best_rival, collect_hits, vote
+from matcher.voting import Candidate, Hits, ballot, best_rival, collect_hits, vote
 
 #: Log-odds of a view's few probes that make all frames worth looking at through it.
 PROMISE = -5.0
@@ -195,6 +196,23 @@ class Linker:
         """Every candidate of a clip that has been considered, best first."""
         return considered.joined(self._link_log_odds)
 
+    def standings(self, sounds: Sequence[Look]) -> list[float]:
+        """How far each of some looks at a clip's sound agrees with the program that it agrees with most.
+
+        See :attr:`matcher.agreement.Agreement.standing`; 0 without any program. One search serves all of
+        them, and nothing is aligned.
+        """
+        kit = self._kits().get("sound")
+        if kit is None:
+            return [0.0] * len(sounds)
+        found = self._neighbours(np.concatenate([look.vectors for look in sounds]), kit)
+        ends = np.cumsum([len(look) for look in sounds])
+        parts = [found.rows(slice(end - len(look), end)) for look, end in zip(sounds, ends, strict=True)]
+        return [
+            max((one.standing for one in _agreed(look, part, _hits(part, kit), kit)), default=0.0)
+            for look, part in zip(sounds, parts, strict=True)
+        ]
+
     def promising(self, considered: Considered) -> list[str]:
         """Names of the further looks that point at a program, the most promising first."""
         best = {
@@ -299,29 +317,31 @@ class Linker:
     ) -> list[Assessed]:
         """The candidates of one look."""
         level = found.level
-        hits = collect_hits(
-            found.similarity, found.program, found.asset, found.asset_seconds,
-            floor=level, per_program=kit.per_program,
-        )  # fmt: skip
+        hits = _hits(found, kit)
         votes = ballot(hits, level)
         wanted = kit.further_candidates if is_further else kit.candidates
-        ranked = vote(votes, hub_margin=self._voting.hub_margin, candidates=wanted)
-        rivals, aligned = [], []
-        for candidate in ranked:
-            rivals.append(best_rival(votes, candidate.program))
-            is_weak = candidate.votes < LEAST_VOTES * ranked[0].votes
-            aligned.append(
-                ()
-                if is_weak
-                else tuple(self._localize(clip, look, hits, candidate.program, rivals[-1], level, kit))
-            )
+        hub_margin = self._voting.hub_margin
+        if look.kind == "sound":
+            agreed = _agreed(look, found, hits, kit)
+            voted = vote(votes, hub_margin=hub_margin, candidates=votes.programs.size)
+            ranked = rank_agreed(agreed, voted, wanted)
+        else:
+            ranked = _told_apart(vote(votes, hub_margin=hub_margin, candidates=wanted))
+        rivals = [best_rival(votes, candidate.program) for candidate in ranked]
+        aligned = [
+            ()
+            if candidate.is_weak
+            else tuple(self._localize(clip, look, hits, candidate.program, rival, level, kit))
+            for candidate, rival in zip(ranked, rivals, strict=True)
+        ]
         explained = [explained_frames(matches, level) for matches in aligned]
         times = np.sum(explained, axis=0, dtype=np.int64) if explained else np.zeros(len(look), np.int64)
         assessed = []
         for candidate, rival, matches, own in zip(ranked, rivals, aligned, explained, strict=True):
             evidence = weigh(
-                matches, look.vectors, rival, level, is_further=is_further, explained=times - own > 0
-            )
+                matches, look.vectors, rival, level, is_further=is_further, explained=times - own > 0,
+                agreement=candidate.agreement,
+            )  # fmt: skip
             if look.kind == "sound" and evidence is not None and evidence.frames < LEAST_HEARD:
                 matches, evidence = (), None
             log_odds = kit.weights.log_odds(evidence) if evidence else -np.inf
@@ -401,6 +421,24 @@ class Linker:
             if taken.mean() <= 0.5:
                 accepted.append(candidate)
         return accepted
+
+
+def _hits(found: _Neighbours, kit: Kit) -> Hits:
+    """The neighbours that count."""
+    return collect_hits(
+        found.similarity, found.program, found.asset, found.asset_seconds,
+        floor=found.level, per_program=kit.per_program,
+    )  # fmt: skip
+
+
+def _agreed(look: Look, found: _Neighbours, hits: Hits, kit: Kit) -> list[Agreement]:
+    """The programs that a look at the sound points to; see :func:`matcher.agreement.agreements`."""
+    return agreements(look.t_seconds, look.vectors, hits, found.level, _band_reader(kit.view))
+
+
+def _told_apart(ranked: Sequence[Candidate]) -> list[Candidate]:
+    """The same; weak are those that have next to no votes beside the first."""
+    return [replace(one, is_weak=one.votes < LEAST_VOTES * ranked[0].votes) for one in ranked]
 
 
 def _band_reader(view: LiveView) -> BandReader:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.rows import ClipRecord, LinkRecord, ModelInfo, NewAsset, NewProgram, StoredClip
+from matcher.agreement import LEAST_STANDING
 from matcher.config import Settings
 from matcher.considered import Considered
 from matcher.decode import Sampling
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 OnFrames = Callable[[Path, float], None]
 
+#: A rough listening takes every so manyth patch.
+ROUGH = 2
 #: Clips whose descriptors and links are committed together: LanceDB pays by the commit.
 KEEP_BATCH = 64
 
@@ -241,18 +244,22 @@ def listen_again(
 ) -> Considered:
     """Consider a clip once more, heard as if it had been sped up or slowed down, pitch and all.
 
-    The speed at which most speaks for a program is the one that the clip keeps, if it is more likely than
-    not: of several tries one says something by chance.
+    A rough listening to each says whether any program agrees; most clips that are heard again are unknown,
+    and none does. The speed at which most agrees is listened to in full, and it is the one that the clip
+    keeps if it says more than the first and is more likely than not: of several tries one says something by
+    chance.
     """
-    best = first
     if first.is_clearly_heard or not any(len(piece.columns) for piece in album.sound):
-        return best
-    for speed in speeds:
-        heard = rounded(listener.look(album.sound, speed=speed))
-        tried = linker.consider(replace(first.clip, sound=heard), first.without_sound())
-        if _best_heard(tried) > max(0.0, _best_heard(best)):
-            best = tried
-    return best
+        return first
+    rough = replace(listener, step=ROUGH * listener.step)
+    tries = tuple(speeds)
+    standings = linker.standings([rounded(rough.look(album.sound, speed=speed)) for speed in tries])
+    standing, speed = max(zip(standings, tries, strict=True), default=(0.0, 1.0))
+    if standing < LEAST_STANDING:
+        return first
+    heard = rounded(listener.look(album.sound, speed=speed))
+    tried = linker.consider(replace(first.clip, sound=heard), first.without_sound())
+    return tried if _best_heard(tried) > max(0.0, _best_heard(first)) else first
 
 
 def _best_heard(considered: Considered) -> float:

@@ -51,10 +51,15 @@ class Candidate:
     Attributes:
         program: Its position.
         votes: Sum over the clip's frames of the share each gives it; from 0 to nq.
+        agreement: How far votes agree in time, see :attr:`matcher.agreement.Agreement.standing`; 0 where that
+            was not asked.
+        is_weak: Too little speaks for it to be worth aligning.
     """
 
     program: int
     votes: float
+    agreement: float = 0.0
+    is_weak: bool = False
 
 
 def collect_hits(

@@ -47,7 +47,7 @@ from matcher.store import open_catalog
 NAMES = ["nothing", "sound", "second look", "background", "hub share", "alignment", "decision"]
 MODEL = ModelInfo("fp-1", "synthetic", D)
 CALIBRATION = Calibration(
-    Weights((1.0, 4.5, 2.0, 1.0, 2.5, -2.0, -1.5, -1.0, -1.5), -6.8),
+    Weights((1.0, 4.5, 2.0, 1.0, 2.5, -2.0, -1.5, -1.0, -1.5, 0.0), -6.8),
     0.95,
     0.3,
     Background.empty(D, least=0.6),

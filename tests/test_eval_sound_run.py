@@ -77,7 +77,7 @@ def calibration(*, listens: bool = True) -> Callable[..., Calibration]:
     """As if a calibration were there whose sound links what goes most of the way to identity."""
     heard = SoundCalibration(
         SoundWeights(
-            Weights((0.0, 6.0, *[0.0] * 7), -2.0), (0.0,) * len(SIGHT_FEATURES), 0.0
+            Weights((0.0, 6.0, *[0.0] * 8), -2.0), (0.0,) * len(SIGHT_FEATURES), 0.0
         ),
         Background.empty(1, least=0.2),
     )  # fmt: skip

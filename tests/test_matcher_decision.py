@@ -35,7 +35,7 @@ from matcher.localize import Line, Match
 N = len(FEATURES)
 PLAIN = Evidence(similarity=0.9, excess=0.6, lead=0.02, frames=6.0, coverage=0.75, speed=0.25)
 #: Of the form that a fit gives: everything that speaks for a match counts for it.
-WEIGHTS = Weights((1.0, 4.5, 2.0, 1.0, 2.5, -2.0, -1.5, -1.0, -1.5), -6.8)
+WEIGHTS = Weights((1.0, 4.5, 2.0, 1.0, 2.5, -2.0, -1.5, -1.0, -1.5, 1.0), -6.8)
 
 
 def unit(x: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -58,6 +58,7 @@ evidence = st.builds(
     is_reversed=st.booleans(),
     is_further=st.booleans(),
     pieces=st.floats(1, 20),
+    agreement=st.floats(-1, 10),
 )
 
 
@@ -275,13 +276,13 @@ def match_by_loops(weights: Weights, a: Evidence) -> float:
 def test_the_features_are_named_and_keep_the_order_of_the_evidence() -> None:
     want = [
         -math.log(0.15), -math.log(0.45), math.tanh(0.02 / LEAD_SCALE), math.log(6.0), 0.75, 0.25,
-        0.0, 0.0, 0.0,
+        0.0, 0.0, 0.0, 0.0,
     ]  # fmt: skip
     assert PLAIN.features().tolist() == pytest.approx(want)
     assert tuple(field.name for field in fields(Evidence)) == (*FEATURES, "sight")
     assert replace(PLAIN, sight=Sight(0.5, 2.0)).features().tolist() == PLAIN.features().tolist()
-    flagged = replace(PLAIN, is_reversed=True, is_further=True, pieces=3.0)
-    assert flagged.features().tolist() == pytest.approx([*want[:-3], 1.0, 1.0, math.log(3.0)])
+    flagged = replace(PLAIN, is_reversed=True, is_further=True, pieces=3.0, agreement=1.5)
+    assert flagged.features().tolist() == pytest.approx([*want[:-4], 1.0, 1.0, math.log(3.0), 1.5])
     # Rounding takes a cosine above 1, and it is identity all the same.
     beyond = replace(PLAIN, similarity=1.0000002, excess=1.001)
     assert beyond.features()[:2].tolist() == pytest.approx([-math.log(0.05)] * 2)

@@ -32,7 +32,7 @@ from matcher.records import Descriptors, Look
 D = 24
 MODEL = ModelInfo("fp-1", "synthetic", D)
 LEAST = 0.625
-WEIGHTS = Weights((1.5, 4.0, 2.0, 1.0, 1.5, -1.0, -1.5, -1.0, -1.0), -6.0)
+WEIGHTS = Weights((1.5, 4.0, 2.0, 1.0, 1.5, -1.0, -1.5, -1.0, -1.0, 0.5), -6.0)
 CALIBRATION = Calibration(WEIGHTS, 0.9, 0.3, Background.empty(D, least=LEAST), model="fp-1")
 
 

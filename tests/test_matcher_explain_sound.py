@@ -40,10 +40,10 @@ from matcher.show import answer_row
 
 D, DS = 64, 128
 MODEL, SOUND_MODEL = ModelInfo("fp-1", "synthetic", D), ModelInfo("fs-1", "synthetic sound", DS)
-WEIGHTS = Weights((1.5, 4.0, 2.0, 1.0, 1.5, -1.0, -1.5, -1.0, -1.0), -6.0)
+WEIGHTS = Weights((1.5, 4.0, 2.0, 1.0, 1.5, -1.0, -1.5, -1.0, -1.0, 0.5), -6.0)
 #: Only what is seen counts of what the pictures show: -1, and 10 more where it is the very place.
 SOUND_WEIGHTS = SoundWeights(
-    Weights((0.5, 4.0, 2.0, 1.0, 2.0, -2.0, 0.0, 0.0, -1.5), -5.0),
+    Weights((0.5, 4.0, 2.0, 1.0, 2.0, -2.0, 0.0, 0.0, -1.5, 2.0), -6.0),
     (10.0, *[0.0] * (len(SIGHT_FEATURES) - 1)),
     -1.0,
 )

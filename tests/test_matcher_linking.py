@@ -31,7 +31,7 @@ SETTINGS = Settings()
 LINK, REVIEW = 0.95, 0.3
 #: Of the form that a fit gives; what chance gives is that of no program in particular.
 CALIBRATION = Calibration(
-    Weights((1.0, 4.5, 2.0, 1.0, 2.5, -2.0, -1.5, -1.0, -1.5), -6.8),
+    Weights((1.0, 4.5, 2.0, 1.0, 2.5, -2.0, -1.5, -1.0, -1.5, 0.0), -6.8),
     LINK,
     REVIEW,
     Background.empty(D, least=0.6),

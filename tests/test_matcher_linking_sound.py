@@ -46,7 +46,9 @@ from matcher.store import open_linker
 SOUND_MODEL = ModelInfo("fp-sound", "curves of sound", D)
 #: Of the form that a fit gives.
 SOUNDS = SoundCalibration(
-    SoundWeights(Weights((0.5, 4.0, 2.0, 1.0, 2.0, -2.0, 0.0, 0.0, -1.5), -5.0), (10.0, 0.3, 30.0), -1.0),
+    SoundWeights(
+        Weights((0.5, 4.0, 2.0, 1.0, 2.0, -2.0, 0.0, 0.0, -1.5, 2.0), -6.0), (10.0, 0.3, 30.0), -1.0
+    ),
     Background.empty(D, least=0.6),
     "fp-sound",
 )

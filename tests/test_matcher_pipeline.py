@@ -41,7 +41,7 @@ SETTINGS = Settings()
 ONE_LOOK = Settings(decision=DecisionSettings(second_look=False))
 #: Of the form that a fit gives, for descriptors as coarse as the mosaic's.
 CALIBRATION = Calibration(
-    Weights((1.0, 4.5, 2.0, 1.0, 2.5, -2.0, -1.5, -1.0, -1.5), -6.8),
+    Weights((1.0, 4.5, 2.0, 1.0, 2.5, -2.0, -1.5, -1.0, -1.5, 0.0), -6.8),
     0.95, 0.3, Background.empty(192, least=0.7),
     model="00112233",
 )  # fmt: skip

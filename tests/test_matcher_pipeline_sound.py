@@ -52,7 +52,9 @@ SOUND_D = shipped_sound_encoder().info.d
 BOTH = replace(
     CALIBRATION,
     sound=SoundCalibration(
-        SoundWeights(Weights((0.5, 4.0, 2.0, 1.0, 2.0, -2.0, 0.0, 0.0, -1.5), -5.0), (10.0, 0.3, 30.0), -1.0),
+        SoundWeights(
+            Weights((0.5, 4.0, 2.0, 1.0, 2.0, -2.0, 0.0, 0.0, -1.5, 2.0), -6.0), (10.0, 0.3, 30.0), -1.0
+        ),
         Background.empty(SOUND_D, least=0.35),
     ),
 )

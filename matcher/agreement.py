@@ -1,0 +1,203 @@
+"""Votes that agree in time: the places that many rows of a look point to together.
+
+Under louder music the right neighbour of a patch of sound is one among many, and rarely the nearest: votes
+by program drown in chance. But right neighbours lie on one line ``asset = speed * clip + offset``, which
+chance hits only with a few. The lines that gather most votes are then measured whole: the mean similarity of
+*all* rows on the line, those whose neighbours were not found too. Chance averages out over twenty patches,
+and what is faintly there in each of them stays.
+
+Shape letters: ``nq`` rows of the look, ``m`` hits, ``l`` lines, ``nr`` rows of an asset in the band.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matcher.elsewhere import BandReader
+from matcher.lines import OTHER_SPEED_PENALTY, Line
+from matcher.voting import Candidate, Hits
+
+#: Speeds that are tried: so close that a clip of ten seconds drifts half a second at most.
+SPEEDS = (1.0, 0.8, 0.86, 0.93, 1.08, 1.16, 1.25, 1.36, 1.5)
+#: Hits whose offsets fall into one cell of this width agree; cells overlap by half.
+CELL_SECONDS = 0.5
+#: Lines that are measured, each of another program.
+LINES = 60
+#: A program whose line has less than both of these, of standing and of votes, is not worth aligning: of
+#: unknown clips half have none beyond. Votes count, since a montage agrees with each of its programs in part.
+LEAST_STANDING, LEAST_VOTES = 0.8, 0.12
+#: A line is moved so far to either side, in such steps, and the best counts.
+SHIFT_SECONDS, SHIFT_STEP_SECONDS = 0.5, 0.1
+#: So much of the asset around a line is read.
+AROUND_SECONDS = SHIFT_SECONDS + 0.1
+#: Times that differ by less are one.
+ROUNDING_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The line of one program that the look agrees with best.
+
+    Attributes:
+        program: Its position.
+        asset: Position of the asset.
+        line: From clip time to asset time; its score is its votes.
+        similarity: Mean cosine of the asset's rows with the look's of the same moments, see :func:`measured`.
+        standing: The same times the root of how many rows that is of: what chance reaches is then about 0.7,
+            in a short look as in a long one.
+    """
+
+    program: int
+    asset: int
+    line: Line
+    similarity: float
+    standing: float
+
+
+def agreements(
+    seconds: NDArray[np.float64],
+    vectors: NDArray[np.float32],
+    hits: Hits,
+    level: NDArray[np.float32],
+    read_band: BandReader,
+) -> list[Agreement]:
+    """The programs that some rows of a look point to, each at its best line.
+
+    Args:
+        seconds: (nq,) times of the look's rows.
+        vectors: (nq, d) their descriptors.
+        hits: Of the look, at any programs.
+        level: (nq,) what chance gives each row.
+        read_band: Gives the rows of an asset between two times.
+
+    Returns:
+        By descending standing; ties go to the lower program.
+    """
+    found = []
+    for program, asset, line in voted_lines(seconds, hits, level):
+        ends = line.at(seconds[[0, -1]])
+        times, band = read_band(asset, float(ends[0]) - AROUND_SECONDS, float(ends[1]) + AROUND_SECONDS)
+        if times.size:
+            moved, similarity, root = measured(seconds, vectors, line, times, band)
+            found.append(Agreement(program, asset, moved, similarity, similarity * root))
+    return sorted(found, key=lambda one: (-one.standing, one.program))
+
+
+def voted_lines(
+    seconds: NDArray[np.float64], hits: Hits, level: NDArray[np.float32]
+) -> list[tuple[int, int, Line]]:
+    """Program, asset and line of the heaviest cell of each of :data:`LINES` programs, heaviest first.
+
+    A cell weighs the squared excess over chance of each row's best hit in it, less at other speeds than 1.
+    """
+    if len(hits) == 0:
+        return []
+    weights = (hits.similarity - level[hits.frame]).astype(np.float64) ** 2
+    # Best hits of a row first, so that the first of a group is its best.
+    order = np.lexsort((-weights, hits.frame))
+    frame, asset, weights = hits.frame[order], hits.asset[order], weights[order]
+    clip, there = seconds[frame], hits.asset_seconds[order]
+    half = 0.5 * CELL_SECONDS
+    # (speeds, m): every hit is in the cell that begins at its half, and in the one before.
+    cell = np.floor((there - np.array(SPEEDS)[:, None] * clip) / half).astype(np.int64)
+    lowest = int(cell.min()) - 1
+    n_cells = int(cell.max()) - lowest + 1
+    assets, column = np.unique(asset, return_inverse=True)
+    place = (np.arange(len(SPEEDS))[:, None] * assets.size + column) * n_cells - lowest
+    name = np.stack([place + cell, place + cell - 1]).ravel()
+    row = np.broadcast_to(frame, (2, *cell.shape)).ravel()
+    n_rows = int(frame.max()) + 1
+    key = name * n_rows + row
+    by_key = np.argsort(key, kind="stable")
+    first = by_key[np.flatnonzero(np.r_[True, np.diff(key[by_key]) != 0])]
+    names, group = np.unique(name[first], return_inverse=True)
+    totals = np.bincount(group, weights=np.broadcast_to(weights, (2, *cell.shape)).ravel()[first])
+    speed = names // (assets.size * n_cells)
+    totals = np.where(speed == 0, totals, totals * OTHER_SPEED_PENALTY)
+    program_of = dict(zip(hits.asset.tolist(), hits.program.tolist(), strict=True))
+    found: list[tuple[int, int, Line]] = []
+    taken: set[int] = set()
+    for i in np.argsort(-totals, kind="stable"):
+        where = int(assets[names[i] // n_cells % assets.size])
+        program = program_of[where]
+        if program in taken:
+            continue
+        taken.add(program)
+        begin = (int(names[i]) % n_cells + lowest) * half
+        found.append((program, where, Line(SPEEDS[speed[i]], begin + half, float(totals[i]))))
+        if len(found) == LINES:
+            break
+    return found
+
+
+def measured(
+    seconds: NDArray[np.float64],
+    vectors: NDArray[np.float32],
+    line: Line,
+    times: NDArray[np.float64],
+    band: NDArray[np.float32],
+) -> tuple[Line, float, float]:
+    """Move a line to where the look resembles the asset most.
+
+    Each of the asset's rows is compared with the look's row of the same moment, for the look's lie closer:
+    a patch of sound a quarter of a second off resembles itself but half.
+
+    Args:
+        seconds: (nq,) times of the look's rows, ascending, nq at least 1.
+        vectors: (nq, d) their descriptors.
+        line: From clip time to asset time.
+        times: (nr,) of the asset's rows around the line, ascending.
+        band: (nr, d) their descriptors.
+
+    Returns:
+        The line, the mean similarity and the root of how many rows that is of, if the asset has any for more
+        than half of the look; else as if it had them for half of it, and resembled nothing there.
+    """
+    similarity = vectors @ band.T
+    shifts = np.arange(-SHIFT_SECONDS, SHIFT_SECONDS + 1e-9, SHIFT_STEP_SECONDS)
+    # (shifts, nr) clip times at which the asset's rows are heard.
+    heard = (times - line.offset_seconds - shifts[:, None]) / line.speed
+    step = float(np.median(np.diff(seconds))) if seconds.size > 1 else 0.0
+    near = 0.5 * step + ROUNDING_SECONDS
+    after = np.minimum(np.searchsorted(seconds, heard), seconds.size - 1)
+    before = np.maximum(after - 1, 0)
+    row = np.where(heard - seconds[before] < seconds[after] - heard, before, after)
+    values = similarity[row, np.arange(times.size)]
+    values[np.abs(seconds[row] - heard) > near] = 0.0
+    inside = (heard >= seconds[0] - near) & (heard <= seconds[-1] + near)
+    values[~inside] = 0.0
+    gap = float(np.median(np.diff(times))) if times.size > 1 else 1.0
+    expected = 1.0 + (seconds[-1] - seconds[0]) * line.speed / max(gap, 1e-3)
+    counts = np.maximum(inside.sum(axis=1), 0.5 * expected)
+    sums = values.sum(axis=1)
+    best = int(np.argmax(sums / counts))
+    moved = Line(line.speed, line.offset_seconds + float(shifts[best]), line.score)
+    return moved, float(sums[best] / counts[best]), float(np.sqrt(counts[best]))
+
+
+def rank_agreed(agreed: Sequence[Agreement], voted: Sequence[Candidate], most: int) -> list[Candidate]:
+    """The programs that are worth aligning, and after them those with most votes, as guesses.
+
+    Args:
+        agreed: From :func:`agreements`.
+        voted: All programs that have votes, by descending votes.
+        most: So many of those that agree best, so many of those whose line has most votes, and so many
+            altogether where these are fewer.
+    """
+    votes = {one.program: one for one in voted}
+    by_votes = sorted(agreed, key=lambda one: (-one.line.score, one.program))
+    strong = [
+        one
+        for one in dict.fromkeys([*agreed[:most], *by_votes[:most]])
+        if one.standing >= LEAST_STANDING or one.line.score >= LEAST_VOTES
+    ]
+    ranked = [
+        replace(votes.get(one.program, Candidate(one.program, 0.0)), agreement=one.standing) for one in strong
+    ]
+    named = {one.program for one in ranked}
+    guesses = [replace(one, is_weak=True) for one in voted if one.program not in named]
+    return ranked + guesses[: max(0, most - len(ranked))]
