@@ -25,8 +25,8 @@ from matcher.voting import Candidate, Hits
 SPEEDS = (1.0, 0.8, 0.86, 0.93, 1.08, 1.16, 1.25, 1.36, 1.5)
 #: Hits whose offsets fall into one cell of this width agree; cells overlap by half.
 CELL_SECONDS = 0.5
-#: Lines that are measured, each of another program.
-LINES = 60
+#: Lines that are measured, each of another program; and where a rough answer will do.
+LINES, FEW_LINES = 40, 15
 #: A program whose line has less than both of these, of standing and of votes, is not worth aligning: of
 #: unknown clips half have none beyond. Votes count, since a montage agrees with each of its programs in part.
 LEAST_STANDING, LEAST_VOTES = 0.8, 0.12
@@ -64,6 +64,9 @@ def agreements(
     hits: Hits,
     level: NDArray[np.float32],
     read_band: BandReader,
+    *,
+    speeds: Sequence[float] = SPEEDS,
+    most: int = LINES,
 ) -> list[Agreement]:
     """The programs that some rows of a look point to, each at its best line.
 
@@ -73,12 +76,14 @@ def agreements(
         hits: Of the look, at any programs.
         level: (nq,) what chance gives each row.
         read_band: Gives the rows of an asset between two times.
+        speeds: Of lines; the first has no handicap.
+        most: Lines that are measured.
 
     Returns:
         By descending standing; ties go to the lower program.
     """
     found = []
-    for program, asset, line in voted_lines(seconds, hits, level):
+    for program, asset, line in voted_lines(seconds, hits, level, speeds=speeds, most=most):
         ends = line.at(seconds[[0, -1]])
         times, band = read_band(asset, float(ends[0]) - AROUND_SECONDS, float(ends[1]) + AROUND_SECONDS)
         if times.size:
@@ -88,11 +93,17 @@ def agreements(
 
 
 def voted_lines(
-    seconds: NDArray[np.float64], hits: Hits, level: NDArray[np.float32]
+    seconds: NDArray[np.float64],
+    hits: Hits,
+    level: NDArray[np.float32],
+    *,
+    speeds: Sequence[float] = SPEEDS,
+    most: int = LINES,
 ) -> list[tuple[int, int, Line]]:
-    """Program, asset and line of the heaviest cell of each of :data:`LINES` programs, heaviest first.
+    """Program, asset and line of the heaviest cell of each of ``most`` programs, heaviest first.
 
-    A cell weighs the squared excess over chance of each row's best hit in it, less at other speeds than 1.
+    A cell weighs the squared excess over chance of each row's best hit in it, less at other speeds than the
+    first.
     """
     if len(hits) == 0:
         return []
@@ -103,11 +114,11 @@ def voted_lines(
     clip, there = seconds[frame], hits.asset_seconds[order]
     half = 0.5 * CELL_SECONDS
     # (speeds, m): every hit is in the cell that begins at its half, and in the one before.
-    cell = np.floor((there - np.array(SPEEDS)[:, None] * clip) / half).astype(np.int64)
+    cell = np.floor((there - np.array(speeds)[:, None] * clip) / half).astype(np.int64)
     lowest = int(cell.min()) - 1
     n_cells = int(cell.max()) - lowest + 1
     assets, column = np.unique(asset, return_inverse=True)
-    place = (np.arange(len(SPEEDS))[:, None] * assets.size + column) * n_cells - lowest
+    place = (np.arange(len(speeds))[:, None] * assets.size + column) * n_cells - lowest
     name = np.stack([place + cell, place + cell - 1]).ravel()
     row = np.broadcast_to(frame, (2, *cell.shape)).ravel()
     n_rows = int(frame.max()) + 1
@@ -128,8 +139,8 @@ def voted_lines(
             continue
         taken.add(program)
         begin = (int(names[i]) % n_cells + lowest) * half
-        found.append((program, where, Line(SPEEDS[speed[i]], begin + half, float(totals[i]))))
-        if len(found) == LINES:
+        found.append((program, where, Line(speeds[speed[i]], begin + half, float(totals[i]))))
+        if len(found) == most:
             break
     return found
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from index.live import LiveIndex
 from index.view import LiveView
-from matcher.agreement import Agreement, agreements, rank_agreed
+from matcher.agreement import FEW_LINES, agreements, rank_agreed
 from matcher.background import Background
 from matcher.calibration import Calibration
 from matcher.config import Settings
@@ -196,22 +196,29 @@ class Linker:
         """Every candidate of a clip that has been considered, best first."""
         return considered.joined(self._link_log_odds)
 
-    def standings(self, sounds: Sequence[Look]) -> list[float]:
+    def standings(self, sounds: Sequence[tuple[float, Look]]) -> list[float]:
         """How far each of some looks at a clip's sound agrees with the program that it agrees with most.
 
         See :attr:`matcher.agreement.Agreement.standing`; 0 without any program. One search serves all of
         them, and nothing is aligned.
+
+        Args:
+            sounds: Each with the speed at which the clip is thought to play it.
         """
         kit = self._kits().get("sound")
         if kit is None:
             return [0.0] * len(sounds)
-        found = self._neighbours(np.concatenate([look.vectors for look in sounds]), kit)
-        ends = np.cumsum([len(look) for look in sounds])
-        parts = [found.rows(slice(end - len(look), end)) for look, end in zip(sounds, ends, strict=True)]
-        return [
-            max((one.standing for one in _agreed(look, part, _hits(part, kit), kit)), default=0.0)
-            for look, part in zip(sounds, parts, strict=True)
-        ]
+        found = self._neighbours(np.concatenate([look.vectors for _, look in sounds]), kit)
+        standings, start = [], 0
+        for speed, look in sounds:
+            part = found.rows(slice(start, start + len(look)))
+            start += len(look)
+            agreed = agreements(
+                look.t_seconds, look.vectors, _hits(part, kit), part.level, _band_reader(kit.view),
+                speeds=[speed], most=FEW_LINES,
+            )  # fmt: skip
+            standings.append(max((one.standing for one in agreed), default=0.0))
+        return standings
 
     def promising(self, considered: Considered) -> list[str]:
         """Names of the further looks that point at a program, the most promising first."""
@@ -322,7 +329,7 @@ class Linker:
         wanted = kit.further_candidates if is_further else kit.candidates
         hub_margin = self._voting.hub_margin
         if look.kind == "sound":
-            agreed = _agreed(look, found, hits, kit)
+            agreed = agreements(look.t_seconds, look.vectors, hits, level, _band_reader(kit.view))
             voted = vote(votes, hub_margin=hub_margin, candidates=votes.programs.size)
             ranked = rank_agreed(agreed, voted, wanted)
         else:
@@ -429,11 +436,6 @@ def _hits(found: _Neighbours, kit: Kit) -> Hits:
         found.similarity, found.program, found.asset, found.asset_seconds,
         floor=found.level, per_program=kit.per_program,
     )  # fmt: skip
-
-
-def _agreed(look: Look, found: _Neighbours, hits: Hits, kit: Kit) -> list[Agreement]:
-    """The programs that a look at the sound points to; see :func:`matcher.agreement.agreements`."""
-    return agreements(look.t_seconds, look.vectors, hits, found.level, _band_reader(kit.view))
 
 
 def _told_apart(ranked: Sequence[Candidate]) -> list[Candidate]:

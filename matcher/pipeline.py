@@ -253,7 +253,7 @@ def listen_again(
         return first
     rough = replace(listener, step=ROUGH * listener.step)
     tries = tuple(speeds)
-    standings = linker.standings([rounded(rough.look(album.sound, speed=speed)) for speed in tries])
+    standings = linker.standings([(s, rounded(rough.look(album.sound, speed=s))) for s in tries])
     standing, speed = max(zip(standings, tries, strict=True), default=(0.0, 1.0))
     if standing < LEAST_STANDING:
         return first
