@@ -42,7 +42,7 @@ from av.video.reformatter import ColorRange, ColorTrc, Interpolation, VideoRefor
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from matcher.decode_sound import SoundTrack
+from matcher.decode_sound import SoundThread, SoundTrack
 from matcher.errors import InputError, VideoError
 from matcher.records import Frame
 
@@ -231,7 +231,8 @@ def sample_frames(
             yield Frame(t_seconds, image)
         if n_frames == 0:
             raise source.no_frames()
-        if sound is not None:
+        if sound is not None and source.sound is not None:
+            source.sound.wait()
             if clock.base is not None:
                 sound.base_seconds = float(clock.base * source.time_base)
             sound.finish(source.name)
@@ -266,7 +267,7 @@ class _Source:
     stream: VideoStream
     codec: VideoCodecContext
     time_base: Fraction
-    sound: SoundTrack | None = None
+    sound: SoundThread | None = None
     sound_stream: AudioStream | None = None
     n_faults: int = 0
     n_consecutive_faults: int = 0
@@ -412,10 +413,15 @@ def _open(path: Path, *, threads: int, sound: SoundTrack | None = None) -> Itera
             if other is not stream and other is not heard:
                 other.discard = av.stream.Discard.all
         time_base = stream.time_base or Fraction(1, av.time_base)
-        yield _Source(
-            name, container, stream, codec, time_base, sound, heard,
-            shows_order_of_storage=shows_order_of_storage,
-        )  # fmt: skip
+        listening = None if sound is None else SoundThread(sound)
+        try:
+            yield _Source(
+                name, container, stream, codec, time_base, listening, heard,
+                shows_order_of_storage=shows_order_of_storage,
+            )  # fmt: skip
+        finally:
+            if listening is not None:
+                listening.wait()
 
 
 _TOO_LARGE = f"more than the {_MAX_PIXELS // 1_000_000} million pixels allowed: scale it down first"

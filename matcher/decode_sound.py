@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +43,8 @@ _MOST_PIECES = 10_000
 _MOST_FAULTS = 1000
 #: Samples that are gathered before they are resampled: every call takes as long as a thousand of them.
 _GATHERED = 65536
+#: Packets that are handed to the sound's thread at one go, and how many of these may wait there.
+_PACKETS, _MOST_WAITING = 64, 16
 #: No file is longer than this: a timestamp beyond it is nonsense.
 _LATEST_SECONDS = 1e8
 
@@ -197,6 +201,49 @@ class SoundTrack:
     def _keep(self, samples: NDArray[np.float32]) -> None:
         """Take in the next samples of the last piece."""
         self._pieces[-1].stream.feed(samples)
+
+
+class SoundThread:
+    """Hands packets to a track on a thread of its own: pictures set the pace, and wait for no sound.
+
+    Args:
+        track: Not to be used elsewhere before :meth:`wait`.
+    """
+
+    def __init__(self, track: SoundTrack) -> None:
+        self._track = track
+        self._thread: ThreadPoolExecutor | None = None
+        self._held: list[Packet[AudioStream]] = []
+        self._waiting: deque[Future[None]] = deque()
+
+    def take(self, packet: Packet[AudioStream]) -> None:
+        """Hand over the next packet of the stream."""
+        self._held.append(packet)
+        if len(self._held) == _PACKETS:
+            self._hand_over()
+
+    def wait(self) -> None:
+        """Until the track has all of them. The thread ends, so that the file can be closed."""
+        self._hand_over()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.shutdown()
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    def _hand_over(self) -> None:
+        held, self._held = self._held, []
+        if not held:
+            return
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="listen")
+        while len(self._waiting) >= _MOST_WAITING:
+            self._waiting.popleft().result()
+        self._waiting.append(self._thread.submit(self._take_all, held))
+
+    def _take_all(self, packets: list[Packet[AudioStream]]) -> None:
+        for packet in packets:
+            self._track.take(packet)
 
 
 def _checked(shape: tuple[int, int, str]) -> tuple[int, int, str]:

@@ -206,7 +206,7 @@ class Linker:
             sounds: Each with the speed at which the clip is thought to play it.
         """
         kit = self._kits().get("sound")
-        if kit is None:
+        if kit is None or not sounds:
             return [0.0] * len(sounds)
         found = self._neighbours(np.concatenate([look.vectors for _, look in sounds]), kit)
         standings, start = [], 0

@@ -63,6 +63,7 @@ from matcher.linking import Linker
 from matcher.listen import Listener
 from matcher.records import Look
 from matcher.sound import RATE_HZ, mel_columns
+from matcher.training.sound_edits import FOREIGN_EDITS
 
 LISTENER = Listener(shipped_sound_encoder(), 2)
 SAMPLING = Sampling(fps=2.0)
@@ -178,6 +179,23 @@ def test_the_source_that_is_named_is_the_one_that_is_heard(
         assert nearest_program(films, one.look) == one.stretches[0].program
         checked[is_own] += 1
     assert min(checked[True], checked[False]) > 5
+
+
+def test_a_sound_that_is_laid_over_is_a_source_too(
+    films: LiveIndex, drawn_sounds: list[tuple[Cut, HeardClip, str]]
+) -> None:
+    """Else a link to it would count as wrong, though it is heard."""
+    loud = []
+    for cut, one, edit in drawn_sounds:
+        if edit not in FOREIGN_EDITS:
+            assert len(one.stretches) <= 1
+            continue
+        own, other = one.stretches
+        assert own == cut.stretch
+        assert other.program != own.program
+        if edit == "loud_sound_over" and len(one.look) > 5:
+            loud.append(nearest_program(films, one.look) == other.program)
+    assert np.mean(loud) > 0.5
 
 
 def test_what_is_heard_is_drawn_by_the_seed(films: LiveIndex, cuts: list[Cut]) -> None:

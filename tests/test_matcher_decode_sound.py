@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -20,7 +21,7 @@ from test_matcher_sound import talk
 
 from matcher import decode_sound
 from matcher.decode import Sampling, sample_frames
-from matcher.decode_sound import SoundPiece, SoundTrack, read_sound, sound_seconds
+from matcher.decode_sound import SoundPiece, SoundThread, SoundTrack, read_sound, sound_seconds
 from matcher.encoders.sound import shipped_sound_encoder
 from matcher.records import Frame
 from matcher.sound import COLUMN_SECONDS, RATE_HZ, mel_columns
@@ -626,3 +627,77 @@ def test_a_stretch_of_no_film_is_silent_and_a_warning(
     assert read_sound(path, 0.0, 1.0).tolist() == [0.0] * 16_000
     assert "its sound cannot be read" in caplog.text
     assert not read_sound(tmp_path / "none.mp4", 0.0, 1.0).any()
+
+
+# ---------------------------------------------------------------- on a thread of its own
+
+
+@pytest.mark.parametrize("n", [0, 1, 63, 64, 65, 64 * 20 + 7])
+def test_a_thread_hands_over_every_packet_in_order(n: int) -> None:
+    taken: list[object] = []
+    threads: set[str] = set()
+
+    def decode(packet: object) -> list[av.AudioFrame]:
+        taken.append(packet)
+        threads.add(threading.current_thread().name)
+        return []
+
+    track = SoundTrack(_stream=SimpleNamespace(codec_context=SimpleNamespace(decode=decode)))
+    aside = SoundThread(track)
+    packets = [SimpleNamespace(number=i) for i in range(n)]
+    for packet in packets:
+        aside.take(packet)
+    aside.wait()
+    assert taken == packets
+    assert all(name.startswith("listen") for name in threads)
+    assert not any(thread.name.startswith("listen") for thread in threading.enumerate())
+    aside.wait()  # nothing more to wait for
+
+
+def test_no_more_packets_wait_than_memory_is_meant_to_hold() -> None:
+    go, begun = threading.Event(), threading.Event()
+
+    def decode(packet: object) -> list[av.AudioFrame]:
+        begun.set()
+        go.wait(10)
+        return []
+
+    track = SoundTrack(_stream=SimpleNamespace(codec_context=SimpleNamespace(decode=decode)))
+    aside = SoundThread(track)
+    given = 0
+
+    def give() -> None:
+        nonlocal given
+        for _ in range(64 * 40):
+            aside.take(SimpleNamespace())
+            given += 1
+
+    giver = threading.Thread(target=give)
+    giver.start()
+    begun.wait(10)
+    giver.join(0.3)
+    assert giver.is_alive()
+    assert given < 64 * 18
+    go.set()
+    giver.join(10)
+    aside.wait()
+    assert given == 64 * 40
+
+
+def test_a_fault_that_is_no_files_is_raised_to_the_reader() -> None:
+    def decode(packet: object) -> list[av.AudioFrame]:
+        raise RuntimeError("not the file's fault")
+
+    aside = SoundThread(SoundTrack(_stream=SimpleNamespace(codec_context=SimpleNamespace(decode=decode))))
+    aside.take(SimpleNamespace())
+    with pytest.raises(RuntimeError, match="not the file's fault"):
+        aside.wait()
+    assert not any(thread.name.startswith("listen") for thread in threading.enumerate())
+
+
+def test_a_reader_that_stops_early_leaves_no_thread(tmp_path: Path) -> None:
+    path = write(tmp_path / "long.mkv", [Track([(0.0, talk(1, 20.0))], rate_hz=RATE_HZ)], seconds=20.0)
+    frames = sample_frames(path, FPS2, sound=SoundTrack())
+    next(frames)
+    frames.close()
+    assert not any(thread.name.startswith("listen") for thread in threading.enumerate())

@@ -479,3 +479,29 @@ def test_the_review_bar_holds_for_what_is_heard(lives: tuple[LiveIndex, LiveInde
     assert (answer.decision, answer.heard) == ("none", None)
     assert answer.candidates[0].program_id == "p1"
     assert answer.confidence < REVIEW
+
+
+# ---------------------------------------------------------------- rough answers
+
+
+def test_standings_are_those_of_each_sound_alone(linker: Linker) -> None:
+    own, strange = sound_of("p1", 40.0), strange_sound()
+    sounds = [(1.0, own), (1.25, own), (1.0, strange), (1.0, SILENCE)]
+    together = linker.standings(sounds)
+    assert together == pytest.approx([linker.standings([one])[0] for one in sounds])
+    assert together[0] > 2 * max(together[1:])
+    assert together[3] == 0.0
+    assert linker.standings([]) == []
+
+
+def test_nothing_stands_where_nobody_listens(lives: tuple[LiveIndex, LiveIndex]) -> None:
+    linker = linker_of(lives, replace(BOTH, sound=None))
+    assert linker.standings([(1.0, sound_of("p1", 40.0))]) == [0.0]
+
+
+def test_evidence_of_a_sound_says_how_far_all_of_it_agrees(linker: Linker) -> None:
+    sound = sound_of("p1", 40.0)
+    found = linker.consider(replace(BLANK, sound=sound)).heard()[0]
+    assert found.evidence is not None
+    assert found.evidence.agreement == pytest.approx(linker.standings([(1.0, sound)])[0], abs=1e-3)
+    assert found.evidence.agreement > 2.0
