@@ -1,10 +1,10 @@
 """The benchmark asked by a descriptor and a calibration that have never seen the clip's program.
 
 The shipped ones were learned from films that a benchmark may hold; what they reach there is no measure of
-films to come. Here the series are dealt into parts. For each part whitening and calibration are made from
-the films of the other parts and from generated helper dramas, by the code of ``matcher train descriptor``
-and ``matcher calibrate``; then the clips of the part's own programs are asked. Dramas of the benchmark are
-never learned from, and are dealt like films so that each is asked once.
+films to come. Here the series are dealt into parts. For each part the whitenings, of pictures and of sounds,
+and the calibration are made from the films of the other parts and from generated helper dramas, by the code
+of ``matcher train descriptor`` and ``matcher calibrate``; then the clips of the part's own programs are
+asked. Dramas of the benchmark are never learned from, and are dealt like films so that each is asked once.
 
 A montage of programs of several parts has been seen by each of them, and is left out.
 """
@@ -28,12 +28,14 @@ from matcher.calibrate import START, START_LINK, START_REVIEW, Plan, calibrate
 from matcher.calibration import FILE_NAME, Calibration
 from matcher.config import Settings
 from matcher.encoders.registry import load_encoder, load_raw_lite0
+from matcher.encoders.sound import SPEC as SOUND_SPEC
 from matcher.errors import InputError
 from matcher.inputs import AssetJob, ProgramJob
 from matcher.pipeline import add_programs
 from matcher.show import progress_bar, say
 from matcher.store import create_catalog, open_sounds, save_caches, translated
 from matcher.training.descriptor import Recipe, Training
+from matcher.training.sound_descriptor import SoundRecipe, SoundTraining
 from matcher.training.validation import deal_folds
 
 if TYPE_CHECKING:
@@ -44,8 +46,8 @@ PublicObject = dict[str, Any]
 #: Generated programs that are learned from beside the films: few films tell too little of what chance is.
 N_HELPERS = 40
 HELPER_SEED = 77
-#: A film counts so many times as much as a helper.
-WEIGHTS = (1.0, 0.2)
+#: What a film counts and what a helper, of what is seen and of what is heard.
+WEIGHTS, SOUND_WEIGHTS = (1.0, 0.2), (1.0, 0.1)
 #: Made for each calibration.
 CALIBRATION_CLIPS = 450
 
@@ -157,10 +159,11 @@ def run_by_film(
         started = time.monotonic()
         learned = [s for s in found if s.group == "films" and s.program_id not in part.programs]
         encoder = _encoder(folder, plan.films, learned, helpers, settings)
-        _calibration(folder, learned, helpers, encoder, settings)
+        own = _listening(folder, plan.films, learned, helpers, settings)
+        _calibration(folder, learned, helpers, encoder, own)
         calibration = Calibration.load(folder / FILE_NAME)
         found_answers, catalog = link_clips(
-            made, folder, encoder, settings, only=part.clip_ids, calibration=calibration
+            made, folder, encoder, own, only=part.clip_ids, calibration=calibration
         )
         answers |= {answer["clip_id"]: answer for answer in found_answers}
         said.append(_said(part, found, learned))
@@ -188,9 +191,7 @@ def _encoder(
     """The default encoder with a whitening of the learned films, fitted where it is not there yet."""
     path = folder / "whitening.safetensors"
     if not path.exists():
-        kept = {source.path.name for source in learned}
-        exclude = tuple(sorted(file.name for file in films.iterdir() if file.name not in kept))
-        training = Training((films, helpers[0].parent), WEIGHTS, exclude, Recipe(), out=path)
+        training = Training((films, helpers[0].parent), WEIGHTS, _others(films, learned), Recipe(), out=path)
         chosen = training.find_films()
         encode = load_raw_lite0(device=settings.encoder.device, threads=settings.encoder.threads)
         with progress_bar("describing films to learn from", len(chosen)) as bar:
@@ -201,6 +202,31 @@ def _encoder(
         f"lite0@{path}", device=chosen_engine.device, precision=chosen_engine.precision,
         threads=chosen_engine.threads,
     )  # fmt: skip
+
+
+def _others(films: Path, learned: Sequence[Source]) -> tuple[str, ...]:
+    """Files of the folder of films that are not learned from."""
+    kept = {source.path.name for source in learned}
+    return tuple(sorted(file.name for file in films.iterdir() if file.name not in kept))
+
+
+def _listening(
+    folder: Path, films: Path, learned: Sequence[Source], helpers: Sequence[Path], settings: Settings
+) -> Settings:
+    """The settings, with a sound model of the learned films where anybody listens."""
+    if not settings.sound.enabled:
+        return settings
+    path = folder / "sound_whitening.safetensors"
+    if not path.exists():
+        training = SoundTraining(
+            (films, helpers[0].parent), SOUND_WEIGHTS, _others(films, learned), SoundRecipe(), out=path
+        )
+        chosen = training.find_films()
+        with progress_bar("listening to films to learn from", len(chosen)) as bar:
+            pairs = training.listen(chosen, on_film=lambda film: bar.step(film.path.name))
+        training.write(pairs, [])
+    sound = settings.sound.model_copy(update={"spec": f"{SOUND_SPEC}@{path}"})
+    return settings.model_copy(update={"sound": sound})
 
 
 def _calibration(

@@ -17,6 +17,7 @@ from eval.benchmark_material import Material, make_material
 from eval.dramas import DramaSpec, catalogue, write_episode
 from eval.held_out import deal_parts, run_by_film
 from eval.run_files import load_answers
+from matcher.config import Settings, SoundSettings
 from matcher.encoders.base import FrameEncoder
 from matcher.errors import InputError
 from matcher.store import open_catalog
@@ -168,6 +169,29 @@ def test_the_descriptor_is_learned_without_the_parts_films(
     assert {"two-a", "three", "four", "five"} < set(films)
     assert not {"one-a", "one-b"} & set(films)
     assert len(films) == 4 + len(paths)
+
+
+def test_what_listens_is_learned_without_the_parts_films(
+    plan: BenchmarkPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "helper_specs", _helpers)
+    paths = module.make_helpers(tmp_path / "helpers")
+    learned = [s for s in sources(plan, tmp_path) if s.group == "films" and s.program_id != "three"]
+    assert plan.films is not None
+    settings = Settings()
+    found = module._listening(tmp_path, plan.films, learned, paths, settings)
+    file = tmp_path / "sound_whitening.safetensors"
+    assert found.sound.spec == f"logmel@{file}"
+    assert found.model_copy(update={"sound": settings.sound}) == settings
+    from safetensors import safe_open
+
+    with safe_open(str(file), framework="numpy") as opened:
+        films = set(opened.metadata()["films"].split(", "))
+    assert films == {"one-a", "one-b", "two-a", "four", "five", *(path.stem for path in paths)}
+    monkeypatch.setattr(module, "SoundTraining", None)  # it is there: nothing is learned again
+    assert module._listening(tmp_path, plan.films, learned, paths, settings) == found
+    deaf = settings.model_copy(update={"sound": SoundSettings(enabled=False)})
+    assert module._listening(tmp_path, plan.films, learned, paths, deaf) is deaf
 
 
 def test_too_few_series_are_refused(plan: BenchmarkPlan, material: Material, tmp_path: Path) -> None:
