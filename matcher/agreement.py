@@ -6,7 +6,7 @@ chance hits only with a few. The lines that gather most votes are then measured 
 *all* rows on the line, those whose neighbours were not found too. Chance averages out over twenty patches,
 and what is faintly there in each of them stays.
 
-Shape letters: ``nq`` rows of the look, ``m`` hits, ``l`` lines, ``nr`` rows of an asset in the band.
+Shape letters: ``nq`` rows of the look, ``m`` hits, ``nr`` rows of an asset in the band.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ LEAST_STANDING, LEAST_VOTES = 0.8, 0.12
 SHIFT_SECONDS, SHIFT_STEP_SECONDS = 0.5, 0.1
 #: So much of the asset around a line is read.
 AROUND_SECONDS = SHIFT_SECONDS + 0.1
+#: Of an asset at most so many rows are compared, evenly spread: more tell a clip of hours no better.
+MOST_ROWS = 1000
 #: Times that differ by less are one.
 ROUNDING_SECONDS = 0.01
 
@@ -107,42 +109,65 @@ def voted_lines(
     """
     if len(hits) == 0:
         return []
+    assets, column = np.unique(hits.asset, return_inverse=True)
     weights = (hits.similarity - level[hits.frame]).astype(np.float64) ** 2
-    # Best hits of a row first, so that the first of a group is its best.
+    # Best hits of a row first, as `_heaviest_cells` takes them.
     order = np.lexsort((-weights, hits.frame))
-    frame, asset, weights = hits.frame[order], hits.asset[order], weights[order]
-    clip, there = seconds[frame], hits.asset_seconds[order]
-    half = 0.5 * CELL_SECONDS
-    # (speeds, m): every hit is in the cell that begins at its half, and in the one before.
-    cell = np.floor((there - np.array(speeds)[:, None] * clip) / half).astype(np.int64)
-    lowest = int(cell.min()) - 1
-    n_cells = int(cell.max()) - lowest + 1
-    assets, column = np.unique(asset, return_inverse=True)
-    place = (np.arange(len(speeds))[:, None] * assets.size + column) * n_cells - lowest
-    name = np.stack([place + cell, place + cell - 1]).ravel()
-    row = np.broadcast_to(frame, (2, *cell.shape)).ravel()
-    n_rows = int(frame.max()) + 1
-    key = name * n_rows + row
-    by_key = np.argsort(key, kind="stable")
-    first = by_key[np.flatnonzero(np.r_[True, np.diff(key[by_key]) != 0])]
-    names, group = np.unique(name[first], return_inverse=True)
-    totals = np.bincount(group, weights=np.broadcast_to(weights, (2, *cell.shape)).ravel()[first])
-    speed = names // (assets.size * n_cells)
-    totals = np.where(speed == 0, totals, totals * OTHER_SPEED_PENALTY)
+    row, column, weights = hits.frame[order], column[order], weights[order]
+    clip, there = seconds[row], hits.asset_seconds[order]
+    # (speeds, assets)
+    by_speed = [_heaviest_cells(there - speed * clip, row, column, weights, assets.size) for speed in speeds]
+    offsets, totals = (np.stack(part) for part in zip(*by_speed, strict=True))
+    totals[1:] *= OTHER_SPEED_PENALTY
+    fastest = totals.argmax(axis=0)
+    best = totals[fastest, np.arange(assets.size)]
     program_of = dict(zip(hits.asset.tolist(), hits.program.tolist(), strict=True))
-    found: list[tuple[int, int, Line]] = []
-    taken: set[int] = set()
-    for i in np.argsort(-totals, kind="stable"):
-        where = int(assets[names[i] // n_cells % assets.size])
-        program = program_of[where]
-        if program in taken:
-            continue
-        taken.add(program)
-        begin = (int(names[i]) % n_cells + lowest) * half
-        found.append((program, where, Line(speeds[speed[i]], begin + half, float(totals[i]))))
+    found: dict[int, tuple[int, int, Line]] = {}
+    for i in np.argsort(-best, kind="stable"):
+        asset = int(assets[i])
+        program = program_of[asset]
+        if program not in found:
+            line = Line(speeds[fastest[i]], float(offsets[fastest[i], i]), float(best[i]))
+            found[program] = program, asset, line
         if len(found) == most:
             break
-    return found
+    return list(found.values())
+
+
+def _heaviest_cells(
+    offsets: NDArray[np.float64],
+    row: NDArray[np.int64],
+    column: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    n_assets: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each asset the middle of its heaviest cell of offsets, and that cell's weight.
+
+    Args:
+        offsets: (m,) of each hit from the line through 0.
+        row: (m,) of the look, ascending.
+        column: (m,) number of the hit's asset.
+        weights: (m,) falling within a row.
+        n_assets: How many there are, each with a hit.
+    """
+    half = 0.5 * CELL_SECONDS
+    begins = np.floor(offsets / half).astype(np.int64)
+    lowest = int(begins.min()) - 1
+    width = int(begins.max()) - lowest + 1
+    n_rows = int(row[-1]) + 1
+    # Every hit is in the cell that begins at its half, and in the one before: (m, 2), hits in their order.
+    cell = column[:, None] * width + begins[:, None] - lowest - np.array([0, 1])
+    key = (cell * n_rows + row[:, None]).ravel()
+    by_key = np.argsort(key, kind="stable")
+    first = by_key[np.flatnonzero(np.r_[True, np.diff(key[by_key]) != 0])]  # the best of its row in the cell
+    names = key[first] // n_rows
+    starts = np.flatnonzero(np.r_[True, np.diff(names) != 0])
+    names, totals = names[starts], np.add.reduceat(weights[first // 2], starts)
+    owner = names // width
+    # The last of an asset's cells, ordered by weight, is its heaviest; of equal ones the earliest.
+    ordered = np.lexsort((-names, totals, owner))
+    last = ordered[np.searchsorted(owner[ordered], np.arange(n_assets), side="right") - 1]
+    return (names[last] % width + lowest + 1.0) * half, totals[last]
 
 
 def measured(
@@ -168,7 +193,9 @@ def measured(
         The line, the mean similarity and the root of how many rows that is of, if the asset has any for more
         than half of the look; else as if it had them for half of it, and resembled nothing there.
     """
-    similarity = vectors @ band.T
+    if times.size > MOST_ROWS:
+        some = np.linspace(0, times.size - 1, MOST_ROWS).astype(np.int64)
+        times, band = times[some], band[some]
     shifts = np.arange(-SHIFT_SECONDS, SHIFT_SECONDS + 1e-9, SHIFT_STEP_SECONDS)
     # (shifts, nr) clip times at which the asset's rows are heard.
     heard = (times - line.offset_seconds - shifts[:, None]) / line.speed
@@ -177,7 +204,8 @@ def measured(
     after = np.minimum(np.searchsorted(seconds, heard), seconds.size - 1)
     before = np.maximum(after - 1, 0)
     row = np.where(heard - seconds[before] < seconds[after] - heard, before, after)
-    values = similarity[row, np.arange(times.size)]
+    # s shifts, r rows of the asset, d dimensions
+    values = np.einsum("srd,rd->sr", vectors[row], band)
     values[np.abs(seconds[row] - heard) > near] = 0.0
     inside = (heard >= seconds[0] - near) & (heard <= seconds[-1] + near)
     values[~inside] = 0.0

@@ -17,6 +17,7 @@ from matcher.agreement import (
     LEAST_STANDING,
     LEAST_VOTES,
     LINES,
+    MOST_ROWS,
     ROUNDING_SECONDS,
     SHIFT_SECONDS,
     SHIFT_STEP_SECONDS,
@@ -35,13 +36,15 @@ D = 64
 HOP, REFERENCE_HOP = 0.2, 0.5
 
 
-def hits_at_random(seed: int, n_rows: int, m: int) -> tuple[NDArray[np.float64], Hits, NDArray[np.float32]]:
+def hits_at_random(
+    seed: int, n_rows: int, m: int, *, length: float = 60.0
+) -> tuple[NDArray[np.float64], Hits, NDArray[np.float32]]:
     """Times of a look's rows, hits at four assets of two programs, and levels."""
     rng = np.random.default_rng(seed)
     seconds = np.sort(rng.uniform(0, 10, n_rows))
     asset = rng.integers(0, 4, m).astype(np.int32)
     hits = Hits(
-        rng.integers(0, n_rows, m), asset // 2, asset, rng.uniform(0, 60, m),
+        rng.integers(0, n_rows, m), asset // 2, asset, rng.uniform(0, length, m),
         rng.uniform(0.3, 1, m).astype(np.float32),
     )  # fmt: skip
     return seconds, hits, rng.uniform(0, 0.3, n_rows).astype(np.float32)
@@ -66,10 +69,13 @@ def cells_by_loops(
     }
 
 
-@given(seed=st.integers(0, 2**32 - 1), n_rows=st.integers(1, 12), m=st.integers(1, 60))
+@given(
+    seed=st.integers(0, 2**32 - 1), n_rows=st.integers(1, 12), m=st.integers(1, 60),
+    length=st.sampled_from([0.5, 3.0, 60.0]),
+)  # fmt: skip
 @settings(max_examples=60, deadline=None)
-def test_each_programs_heaviest_cell_is_found(seed: int, n_rows: int, m: int) -> None:
-    seconds, hits, level = hits_at_random(seed, n_rows, m)
+def test_each_programs_heaviest_cell_is_found(seed: int, n_rows: int, m: int, length: float) -> None:
+    seconds, hits, level = hits_at_random(seed, n_rows, m, length=length)
     cells = cells_by_loops(seconds, hits, level)
     found = voted_lines(seconds, hits, level)
     assert sorted(program for program, _, _ in found) == np.unique(hits.program).tolist()
@@ -159,6 +165,19 @@ def test_a_line_is_measured_as_loops_do(seed: int, nq: int, nr: int, speed: floa
     assert root == pytest.approx(count)
     assert moved.offset_seconds == pytest.approx(offset, abs=1e-6)
     assert (moved.speed, moved.score) == (line.speed, line.score)
+
+
+def test_a_look_of_hours_is_compared_at_some_moments() -> None:
+    """As well as at all, and in no more memory."""
+    rng = np.random.default_rng(3)
+    times = np.arange(0, 3600, REFERENCE_HOP, dtype=np.float64)
+    band = unit(rng, times.size)
+    seconds = np.arange(0, 3500, REFERENCE_HOP, dtype=np.float64)
+    vectors = band[20 : 20 + seconds.size]
+    moved, similarity, root = measured(seconds, vectors, Line(1.0, 10.2, 1.0), times, band)
+    assert moved.offset_seconds == pytest.approx(10.0, abs=0.5 * REFERENCE_HOP)
+    assert similarity == pytest.approx(1.0, abs=1e-5)
+    assert root**2 == pytest.approx(MOST_ROWS * seconds.size / times.size, rel=0.01)
 
 
 # --- Planted sounds ---
