@@ -214,10 +214,18 @@ class Training:
         """
         draft = self.out.with_name(f".{self.out.name}.part")
         try:
-            fit(pairs, self.recipe).save(draft, notes=notes(self, pairs, rows))
+            fit(pairs, self.recipe).save(draft, notes=self.notes(pairs, rows))
             draft.replace(self.out)
         finally:
             draft.unlink(missing_ok=True)
+        return self.fingerprint()
+
+    def notes(self, pairs: Pairs, rows: Sequence[Row]) -> dict[str, str]:
+        """What the file says of itself."""
+        return notes(self, pairs, rows)
+
+    def fingerprint(self) -> str:
+        """Of the model with the file's whitening."""
         return lite0.info_with(lite0.whitening_of(self.out), lite0.SPEC).fingerprint
 
 

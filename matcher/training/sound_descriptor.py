@@ -17,7 +17,7 @@ from matcher.encoders.sound import REVISION, SoundEncoder
 from matcher.encoders.whitening import Whitening
 from matcher.errors import InputError
 from matcher.sound import RAW_DIMENSIONS
-from matcher.training.descriptor import Recipe, Row, Training, fit, notes
+from matcher.training.descriptor import Recipe, Row, Training, notes
 from matcher.training.pairs import Film, Pairs
 from matcher.training.sound_pairs import N_STRETCHES, collect_sounds
 
@@ -62,18 +62,12 @@ class SoundTraining(Training):
         """Describe the films, see :func:`matcher.training.sound_pairs.collect_sounds`."""
         return collect_sounds(films, n_stretches=self.n_frames, seed=self.seed, on_film=on_film)
 
-    def write(self, pairs: Pairs, rows: Sequence[Row]) -> str:
-        """Fit on all pairs and write the file, whole or not at all.
+    def notes(self, pairs: Pairs, rows: Sequence[Row]) -> dict[str, str]:
+        """What the file says of itself."""
+        return sound_notes(self, pairs, rows)
 
-        Returns:
-            The fingerprint of the model with this whitening.
-        """
-        draft = self.out.with_name(f".{self.out.name}.part")
-        try:
-            fit(pairs, self.recipe).save(draft, notes=sound_notes(self, pairs, rows))
-            draft.replace(self.out)
-        finally:
-            draft.unlink(missing_ok=True)
+    def fingerprint(self) -> str:
+        """Of the model with the file's whitening."""
         return SoundEncoder(Whitening.load(self.out)).info.fingerprint
 
 
