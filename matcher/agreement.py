@@ -27,8 +27,8 @@ SPEEDS = (1.0, 0.8, 0.86, 0.93, 1.08, 1.16, 1.25, 1.36, 1.5)
 CELL_SECONDS = 0.5
 #: Lines that are measured, each of another program; and where a rough answer will do.
 LINES, FEW_LINES = 40, 15
-#: A program whose line has less than both of these, of standing and of votes, is not worth aligning: of
-#: unknown clips half have none beyond. Votes count, since a montage agrees with each of its programs in part.
+#: A program whose line has less than both of these, of standing and of votes, is not worth aligning: three in
+#: four unknown clips have none beyond. Votes count, since a montage agrees with each of its programs in part.
 LEAST_STANDING, LEAST_VOTES = 0.8, 0.12
 #: A line is moved so far to either side, in such steps, and the best counts.
 SHIFT_SECONDS, SHIFT_STEP_SECONDS = 0.5, 0.1
