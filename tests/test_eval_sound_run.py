@@ -42,9 +42,6 @@ from matcher.records import Answer, Link
 from matcher.sound import RATE_HZ
 from matcher.training.sound_edits import loudness
 
-# Several catalogues are added and asked: with the rest, the suite would take more than ten minutes.
-pytestmark = pytest.mark.slow
-
 Samples = NDArray[np.float32]
 #: Of the films here: two tell nothing, for one has no track, and the other a silent one.
 WITH_SOUND = tuple(f"film{i}" for i in range(7))
@@ -163,6 +160,7 @@ def test_untouched_clips_are_found_and_silent_ones_are_not(
     assert row(of["silent"], "any")["asked"] == 8
 
 
+@pytest.mark.slow
 def test_what_says_nothing_is_left_out_and_named(
     ask: Callable[..., Ran], tmp_path: Path, films: Films
 ) -> None:
@@ -187,6 +185,7 @@ def test_unknown_clips_count_as_no_programs(ask: Callable[..., Ran], tmp_path: P
     assert sum(one["asked"] for one in of["known"] if one["group"] == "all") == n_known
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_figures(ask: Callable[..., Ran], tmp_path: Path) -> None:
     def figures(out: str, *words: str) -> tuple[Any, ...]:
         value = ask(tmp_path / out, "--json", *words).object
@@ -208,6 +207,7 @@ def test_another_seed_asks_other_clips(films: Films) -> None:
     assert [s.start_seconds for s in one] != [s.start_seconds for s in other]
 
 
+@pytest.mark.slow
 def test_each_hop_has_a_store_and_a_denser_one_takes_more(ask: Callable[..., Ran], tmp_path: Path) -> None:
     ran = ask(tmp_path / "run", "--hops", "0.5,1.0", "--json")
     assert ran.code == 0, ran.err
@@ -220,6 +220,7 @@ def test_each_hop_has_a_store_and_a_denser_one_takes_more(ask: Callable[..., Ran
     assert {path.name for path in (tmp_path / "run").iterdir()} >= {"store-0.5", "store-1", "sound.json"}
 
 
+@pytest.mark.slow
 def test_a_store_that_is_there_is_read_and_left_alone(ask: Callable[..., Ran], tmp_path: Path) -> None:
     made = ask(tmp_path / "run", "--json").object
     before = files_below(tmp_path / "run" / "store")
@@ -230,6 +231,7 @@ def test_a_store_that_is_there_is_read_and_left_alone(ask: Callable[..., Ran], t
     assert not (tmp_path / "second" / "store").exists()
 
 
+@pytest.mark.slow
 def test_a_store_that_holds_an_unknown_program_is_refused(
     ask: Callable[..., Ran], matcher: Run, tmp_path: Path, films: Films
 ) -> None:
