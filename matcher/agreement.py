@@ -21,7 +21,8 @@ from matcher.elsewhere import BandReader
 from matcher.lines import OTHER_SPEED_PENALTY, Line
 from matcher.voting import Candidate, Hits
 
-#: Speeds that are tried: so close that a clip of ten seconds drifts half a second at most.
+#: Speeds that are tried: so close that a clip of ten seconds drifts a third of a second to either side at
+#: most. A longer one at a speed between two agrees in part, and is found by its votes.
 SPEEDS = (1.0, 0.8, 0.86, 0.93, 1.08, 1.16, 1.25, 1.36, 1.5)
 #: Hits whose offsets fall into one cell of this width agree; cells overlap by half.
 CELL_SECONDS = 0.5

@@ -77,7 +77,8 @@ class SoundSettings(_Section):
         k: Neighbours a patch.
         per_program: At most so many of one program count for one patch.
         floor: As of :class:`VotingSettings`.
-        candidates: Programs that go on to alignment.
+        candidates: Programs that go on to alignment: at most so many of those that agree best, and so many of
+            those with most votes in time.
         speeds: A clip that nothing is sure of is heard again as if it had been played so many times as fast,
             pitch and all. A change of speed that keeps the pitch needs no such help.
     """

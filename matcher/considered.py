@@ -37,6 +37,8 @@ COINCIDENCE = 3.0
 LEAST_SEEN = -0.25
 #: Fewer frames than this show nothing of a place.
 FEWEST_SEEN = 2
+#: Of a stretch at most so many frames are looked at, evenly spread: one of hours takes no more memory.
+MOST_SEEN = 256
 #: The rest of an asset is looked at so far around a place.
 AROUND_SECONDS = 120.0
 #: Similarities to all of it that differ less than this are alike, and a place stands out by no more than so
@@ -282,9 +284,13 @@ def sight_of(
         ends = match.line.at(np.array([match.clip_start_seconds, match.clip_end_seconds]))
         seconds, band = read_band(match.asset, ends.min() - AROUND_SECONDS, ends.max() + AROUND_SECONDS)
         for number, (look, level) in enumerate(looks):
-            inside = (look.t_seconds >= match.clip_start_seconds) & (look.t_seconds < match.clip_end_seconds)
-            if not inside.any() or seconds.size == 0:
+            inside = np.flatnonzero(
+                (look.t_seconds >= match.clip_start_seconds) & (look.t_seconds < match.clip_end_seconds)
+            )
+            if inside.size == 0 or seconds.size == 0:
                 continue
+            if inside.size > MOST_SEEN:
+                inside = inside[np.linspace(0, inside.size - 1, MOST_SEEN).astype(np.int64)]
             similarity = look.vectors[inside] @ band.T
             on_line = similarity_on_line(similarity, seconds, match.line.at(look.t_seconds[inside]))
             room = np.maximum(1.0 - level[inside], 0.01)
@@ -323,25 +329,44 @@ class Part:
 
 
 def aligned_parts(found: Joined) -> list[Part]:
-    """The stretches of a candidate, by clip time: the pictures', and of the sound's what these leave over.
+    """The stretches of a candidate, by clip time: one kind's, and of the other's what these leave over.
 
     Pictures tell borders to a fraction of a second, a patch of sound to one or two: where both show a
-    stretch, the pictures say where it begins and ends.
+    stretch, the pictures say where it begins and ends. Only where they say another place than the sound, and
+    less surely, it is the sound that says where.
     """
     seen = found.picture.matches if found.picture is not None else ()
     heard = found.sound.matches if found.sound is not None else ()
-    parts = [
-        Part(match, found.picture.look.view, "both" if is_same_place([match], heard) else "picture")
-        for match in seen
-        if found.picture is not None
-    ]
-    for match in heard:
-        assert found.sound is not None
-        # With pictures that agree at the place that was heard, though they would not have been found alone.
-        # Where some were found, it is those that agree, and nothing is known of the rest.
-        basis: Basis = "both" if is_seen(found.sound) and not seen else "sound"
-        parts += [Part(rest, found.sound.look.view, basis) for rest in _left_over(match, seen)]
+    if _is_led_by_sound(found):
+        parts = _heard_parts(found, heard)
+        parts += [part for match in seen for part in _seen_parts(found, _left_over(match, heard), heard)]
+    else:
+        parts = _seen_parts(found, seen, heard)
+        parts += [part for match in heard for part in _heard_parts(found, _left_over(match, seen))]
     return sorted(parts, key=lambda part: part.match.clip_start_seconds)
+
+
+def _is_led_by_sound(found: Joined) -> bool:
+    if found.is_same_place or found.picture is None or found.sound is None or not found.sound.evidence:
+        return False
+    return found.sound.log_odds > found.picture.log_odds
+
+
+def _seen_parts(found: Joined, matches: Sequence[Match], heard: Sequence[Match]) -> list[Part]:
+    if found.picture is None:
+        return []
+    view = found.picture.look.view
+    return [Part(match, view, "both" if is_same_place([match], heard) else "picture") for match in matches]
+
+
+def _heard_parts(found: Joined, matches: Sequence[Match]) -> list[Part]:
+    if found.sound is None:
+        return []
+    # With pictures that agree at the place that was heard, though they would not have been found alone.
+    # Where some were found, it is those that agree, and nothing is known of the rest.
+    is_all_seen = is_seen(found.sound) and not (found.picture is not None and found.picture.matches)
+    basis: Basis = "both" if is_all_seen else "sound"
+    return [Part(match, found.sound.look.view, basis) for match in matches]
 
 
 def _left_over(match: Match, taken: Sequence[Match]) -> list[Match]:

@@ -85,6 +85,7 @@ class SoundTrack:
     _shape: tuple[int, int, str] | None = None  # channels, rate and format of what is gathered
     _pieces: list[_Piece] = field(default_factory=list)
     _end_seconds: float | None = None  # of the last frame, on the clock of the stream
+    _doubtful: tuple[AudioFrame, float] | None = None  # a frame that jumps, and its time
     _shift_seconds: float = 0.0  # from that clock to the container's
     _n_faults: int = 0
     _n_consecutive_faults: int = 0
@@ -116,6 +117,7 @@ class SoundTrack:
         """The file is read to its end; ``name`` is what a warning calls it."""
         self.take(None)
         try:
+            self._settle_doubt(None)
             self._drain()
         except (av.FFmpegError, ValueError, MemoryError):
             self._n_faults += 1
@@ -139,15 +141,38 @@ class SoundTrack:
         shape = frame.layout.nb_channels, frame.sample_rate, frame.format.name
         if shape != self._shape:
             # PyAV's fifo does not see a change of channels: it would read planes that are not there.
+            self._settle_doubt(None)
             self._drain()
             self._shape = _checked(shape)
-        # The common case first: thousands of small frames a minute, each of which follows the last.
-        if (
-            pts is None
-            or self._end_seconds is None
-            or abs(pts * self._tick - self._end_seconds) > _JUMP_SECONDS
-        ):
-            self._place(pts)
+        t_seconds = None if pts is None or not abs(pts * self._tick) < _LATEST_SECONDS else pts * self._tick
+        if self._doubtful is not None:
+            self._settle_doubt(t_seconds)
+        if self._end_seconds is None:
+            self._place(t_seconds)
+        elif t_seconds is not None and abs(t_seconds - self._end_seconds) > _JUMP_SECONDS:
+            self._doubtful = frame, t_seconds
+            return
+        self._write(frame)
+
+    def _settle_doubt(self, next_seconds: float | None) -> None:
+        """Place the frame that jumped, now that the time of the next one is known, or that there is none.
+
+        Where that one follows what came before, it was but a damaged timestamp.
+        """
+        if self._doubtful is None:
+            return
+        frame, t_seconds = self._doubtful
+        self._doubtful = None
+        assert self._end_seconds is not None
+        after = self._end_seconds + frame.samples / frame.sample_rate
+        try:
+            if next_seconds is None or abs(next_seconds - after) > _JUMP_SECONDS:
+                self._place(t_seconds)
+            self._write(frame)
+        except (av.FFmpegError, ValueError, MemoryError):  # this frame's fault, not the next one's
+            self._n_faults += 1
+
+    def _write(self, frame: AudioFrame) -> None:
         frame.pts = None  # where samples go is decided by counting them
         self._fifo.write(frame)
         assert self._end_seconds is not None
@@ -155,9 +180,8 @@ class SoundTrack:
         if self._fifo.samples >= _GATHERED:
             self._resample()
 
-    def _place(self, pts: int | None) -> None:
+    def _place(self, t_seconds: float | None) -> None:
         """Begin a new piece where a frame does not follow what has come before."""
-        t_seconds = None if pts is None or not abs(pts * self._tick) < _LATEST_SECONDS else pts * self._tick
         if self._end_seconds is None:
             self._end_seconds = 0.0 if t_seconds is None else t_seconds
             self._pieces.append(_Piece(self._end_seconds))
@@ -294,7 +318,7 @@ def read_sound(path: Path, start_seconds: float, stop_seconds: float) -> NDArray
             stream = track.attach(container)
             if stream is not None:
                 _read_until(stop_seconds, container, stream, track, str(path))
-    except (av.FFmpegError, ValueError, MemoryError) as error:
+    except (av.FFmpegError, ValueError, MemoryError, IndexError) as error:  # IndexError: see decode._packets
         _log.warning("%s: its sound cannot be read (%s)", path, error)
     return track.out
 

@@ -27,7 +27,15 @@ from matcher.considered import (
     key_of,
     sight_of,
 )
-from matcher.decision import LEAST_HEARD, SoundWeights, Weights, decide, explained_frames, weigh
+from matcher.decision import (
+    LEAST_HEARD,
+    SoundWeights,
+    Weights,
+    decide,
+    different_frames,
+    explained_frames,
+    weigh,
+)
 from matcher.elsewhere import BandReader
 from matcher.listen import Listener, listener_of
 from matcher.localize import RIVAL_MARGIN, Match, localize
@@ -48,7 +56,7 @@ from matcher.voting import Candidate, Hits, ballot, best_rival, collect_hits, vo
 
 #: Log-odds of a view's few probes that make all frames worth looking at through it.
 PROMISE = -5.0
-#: A candidate with fewer votes than this share of the first one's is not aligned.
+#: A candidate of the pictures with fewer votes than this share of the first one's is not aligned.
 LEAST_VOTES = 0.1
 #: Log-odds that are reported where nothing aligns.
 NO_EVIDENCE = -1000.0
@@ -84,7 +92,7 @@ class Kit:
         k: Neighbours a row.
         per_program: At most so many of one program count for one row.
         floor: Least similarity that counts.
-        candidates: Programs that go on to alignment.
+        candidates: Programs that go on to alignment; of sound so many by either way of ranking them.
         further_candidates: The same, of each further look.
         allow_reversed: Whether a stretch may be played backwards.
         reach_seconds: How far to either side of its time a row tells of.
@@ -341,6 +349,8 @@ class Linker:
             else tuple(self._localize(clip, look, hits, candidate.program, rival, level, kit))
             for candidate, rival in zip(ranked, rivals, strict=True)
         ]
+        if look.kind == "sound":
+            aligned = [matches if _says_enough(look, matches) else () for matches in aligned]
         explained = [explained_frames(matches, level) for matches in aligned]
         times = np.sum(explained, axis=0, dtype=np.int64) if explained else np.zeros(len(look), np.int64)
         assessed = []
@@ -349,8 +359,6 @@ class Linker:
                 matches, look.vectors, rival, level, is_further=is_further, explained=times - own > 0,
                 agreement=candidate.agreement,
             )  # fmt: skip
-            if look.kind == "sound" and evidence is not None and evidence.frames < LEAST_HEARD:
-                matches, evidence = (), None
             log_odds = kit.weights.log_odds(evidence) if evidence else -np.inf
             assessed.append(Assessed(candidate.program, look, matches, evidence, log_odds, candidate.votes))
         if not is_further and look.kind == "picture":
@@ -407,7 +415,7 @@ class Linker:
             _band_reader(kit.view),
             floor=level,
             rival=rival,
-            clip_end_seconds=clip.duration_seconds,
+            clip_end_seconds=_end_of(clip, look, kit),
             allow_reversed=kit.allow_reversed,
             reach_seconds=kit.reach_seconds,
         )
@@ -430,12 +438,27 @@ class Linker:
         return accepted
 
 
+def _end_of(clip: Descriptors, look: Look, kit: Kit) -> float:
+    """Where the clip ends: a sound may go on after the last picture."""
+    if look.kind == "picture" or len(look) == 0:
+        return clip.duration_seconds
+    return max(clip.duration_seconds, float(look.t_seconds[-1]) + kit.reach_seconds)
+
+
 def _hits(found: _Neighbours, kit: Kit) -> Hits:
     """The neighbours that count."""
     return collect_hits(
         found.similarity, found.program, found.asset, found.asset_seconds,
         floor=found.level, per_program=kit.per_program,
     )  # fmt: skip
+
+
+def _says_enough(look: Look, matches: Sequence[Match]) -> bool:
+    """Whether a sound that aligns is more than one word; see :data:`matcher.decision.LEAST_HEARD`."""
+    if not matches:
+        return False
+    run = np.sort(np.concatenate([match.run for match in matches]))
+    return different_frames(look.vectors[run]) >= LEAST_HEARD
 
 
 def _told_apart(ranked: Sequence[Candidate]) -> list[Candidate]:

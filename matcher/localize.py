@@ -167,6 +167,7 @@ def localize(
         matches.append(_with_doubt(match, clip, hits, read_band))
         # All of its time is taken, also frames between those compared.
         left &= (clip_seconds < match.clip_start_seconds) | (clip_seconds >= match.clip_end_seconds)
+        left[match.run] = False  # also those at the clip's very end
         if not left.any():
             break
     return _joined(sorted(matches, key=lambda match: match.clip_start_seconds))

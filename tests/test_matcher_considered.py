@@ -559,6 +559,32 @@ def test_the_sound_tells_what_the_pictures_leave_over() -> None:
     assert parts_of([], [a_match(0, short)]) == [(0, short, SOUND, "sound")]
 
 
+@pytest.mark.parametrize(("seen_odds", "heard_odds"), [(-6.0, 5.0), (5.0, -6.0), (5.0, 5.0)])
+def test_of_two_places_the_surer_witness_says_which(seen_odds: float, heard_odds: float) -> None:
+    """The odds of the link are its own; the other fills what time it leaves."""
+    seen, said = a_match(2, 8, offset=500), a_match(0, 10, offset=100)
+    (joined,) = join([found(1, seen_odds, seen)], [heard(1, heard_odds, said)], LINK)
+    assert joined.log_odds == max(seen_odds, heard_odds)
+    parts = [(part.match.asset_start_seconds, part.basis) for part in aligned_parts(joined)]
+    assert parts == ([(100, "sound")] if heard_odds > seen_odds else [(502, "picture")])
+    long = a_match(0, 30, offset=500)
+    (joined,) = join([found(1, -6.0, long)], [heard(1, 5.0, said)], LINK)
+    spans = [(p.match.clip_start_seconds, p.match.clip_end_seconds, p.basis) for p in aligned_parts(joined)]
+    assert spans == [(0, 10, "sound"), (10, 30, "picture")]
+
+
+def test_a_stretch_of_hours_is_looked_at_here_and_there() -> None:
+    """As well as everywhere, in bounded memory."""
+    rng = np.random.default_rng(1)
+    t = np.arange(0.0, 100.0, 0.1)
+    place = a_match(0, 100, offset=50.0)
+    thin = sight_of([whole(t.tolist(), shown_at(0, t + 50, rng, 0.5))], [place], read_band)
+    few = sight_of([whole(t[::4].tolist(), shown_at(0, t[::4] + 50, rng, 0.5))], [place], read_band)
+    assert thin is not None
+    assert few is not None
+    assert thin.seen == pytest.approx(few.seen, abs=0.05)
+
+
 def test_what_is_heard_and_seen_though_not_found_rests_on_both() -> None:
     place = [a_match(0, 10)]
     assert parts_of([], place, Sight(SEEN_ENOUGH, 1.0)) == [(0, 10, SOUND, "both")]

@@ -569,6 +569,34 @@ def test_pieces_come_in_the_order_of_time_and_overlap_where_timestamps_do() -> N
     assert SoundTrack().reached_seconds == -np.inf
 
 
+@pytest.mark.parametrize("bad_seconds", [0.5, 2.0, 3600.0, 6.3])
+@pytest.mark.parametrize("at", [1, 25, 59])
+def test_one_damaged_timestamp_moves_nothing(bad_seconds: float, at: int) -> None:
+    sound = talk(4, 6.0)
+    frames = [frame_of(sound[n * 1600 :][:1600], RATE_HZ, n * 1600) for n in range(60)]
+    frames[at].pts = round(bad_seconds * RATE_HZ)
+    track, run = given(frames)
+    run()
+    first = track.pieces()[0]
+    assert first.start_seconds == 0.0
+    if at < 59:  # nothing tells of the last one that it is damaged
+        assert len(track.pieces()) == 1
+        np.testing.assert_allclose(first.columns, mel_columns(sound), atol=1e-4)
+
+
+def test_a_gap_is_told_by_the_frame_after_it() -> None:
+    """Both frames are in the new piece, and where it begins is exact."""
+    sound = talk(4, 6.0)
+    frames = [
+        frame_of(sound[n * 1600 :][:1600], RATE_HZ, n * 1600 + (16_000 if n >= 30 else 0)) for n in range(60)
+    ]
+    track, run = given(frames)
+    run()
+    assert [piece.start_seconds for piece in track.pieces()] == pytest.approx([0.0, 4.0])
+    for piece, part in zip(track.pieces(), (sound[:48_000], sound[48_000:]), strict=True):
+        np.testing.assert_allclose(piece.columns, mel_columns(part), atol=1e-4)
+
+
 def test_more_gaps_than_allowed_leave_the_rest_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rather than place it wrongly; and no ended piece holds more than its columns."""
     monkeypatch.setattr(decode_sound, "_MOST_PIECES", 3)

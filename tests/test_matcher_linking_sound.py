@@ -40,6 +40,7 @@ from matcher.decision import UNSEEN, SoundWeights, Weights
 from matcher.linking import Linker
 from matcher.pipeline import descriptors_of
 from matcher.records import SOUND, WHOLE, Answer, Descriptors, Heard, Look
+from matcher.show import answer_row
 from matcher.sound import HALF_PATCH_SECONDS
 from matcher.store import open_linker
 
@@ -505,3 +506,36 @@ def test_evidence_of_a_sound_says_how_far_all_of_it_agrees(linker: Linker) -> No
     assert found.evidence is not None
     assert found.evidence.agreement == pytest.approx(linker.standings([(1.0, sound)])[0], abs=1e-3)
     assert found.evidence.agreement > 2.0
+
+
+# ---------------------------------------------------------------- sound that outlasts the pictures
+
+
+@pytest.mark.parametrize("shown_seconds", [0.0, 4.0, 10.0, 14.9])
+def test_a_sound_that_goes_on_after_the_pictures_is_one_segment(linker: Linker, shown_seconds: float) -> None:
+    """A cover over a song of fifteen seconds is the extreme: one picture, no length."""
+    clip = replace(BLANK, duration_seconds=shown_seconds, sound=sound_of("p1", 30.4))
+    (found, *_) = linker.consider(clip).heard()
+    assert found.evidence is not None
+    assert found.evidence.coverage <= 1.0
+    assert found.evidence.pieces == 1.0
+    rows = np.concatenate([match.run for match in found.matches])
+    assert len(set(rows.tolist())) == len(rows)
+    answer = ask(linker, clip)
+    ((_, start, end),) = bases(answer)
+    assert (start, end) == (pytest.approx(0.0, abs=0.3), pytest.approx(15.0, abs=0.3))
+    answer_row(answer)
+
+
+def test_one_word_of_another_program_explains_nothing(linker: Linker) -> None:
+    """What says too little to be evidence takes no time from the others."""
+    own = sound_of("p1", 30.4)
+    word = sound_of("p3", 50.0, seconds=2 * HALF_PATCH_SECONDS + 0.35)
+    vectors = own.vectors.copy()
+    vectors[30 : 30 + len(word)] = word.vectors
+    found = linker.consider(replace(BLANK, sound=replace(own, vectors=vectors))).heard()
+    best = found[0]
+    assert best.evidence is not None
+    run = np.concatenate([match.run for match in best.matches])
+    assert best.evidence.coverage == pytest.approx(run.size / len(own))
+    assert all(one.evidence is None for one in found[1:])
