@@ -113,15 +113,19 @@ def _rank_in_group(frame: NDArray[np.int64], program: NDArray[np.int32]) -> NDAr
 
 @dataclass(frozen=True)
 class Ballot:
-    """Each frame's best similarity in each program that any frame hits.
+    """Each frame's best similarity in each program that it hits; what it does not hit has its level.
 
     Attributes:
-        programs: (p,) positions of the programs, ascending.
-        similarity: (nq, p); the frame's level where it has no hit there.
+        programs: (p,) positions of the programs that any frame hits, ascending.
+        frame: (e,) row of the clip's frame, ascending.
+        column: (e,) which of ``programs``.
+        similarity: (e,) falling within a frame; no less than its level.
         level: (nq,) what chance gives each frame, see :mod:`matcher.background`.
     """
 
     programs: NDArray[np.int32]
+    frame: NDArray[np.int64]
+    column: NDArray[np.int64]
     similarity: NDArray[np.float32]
     level: NDArray[np.float32]
 
@@ -129,9 +133,15 @@ class Ballot:
 def ballot(hits: Hits, level: NDArray[np.float32]) -> Ballot:
     """The hits of all frames by program; ``level`` is (nq,)."""
     programs, column = np.unique(hits.program, return_inverse=True)
-    table = np.repeat(level.astype(np.float32)[:, None], programs.size, axis=1)
-    np.maximum.at(table, (hits.frame, column), hits.similarity)
-    return Ballot(programs, table, level)
+    by_program = np.lexsort((-hits.similarity, column, hits.frame))
+    frame, column = hits.frame[by_program], column[by_program]
+    is_best = np.ones(frame.size, dtype=bool)
+    is_best[1:] = (np.diff(frame) != 0) | (np.diff(column) != 0)
+    frame, column, best = frame[is_best], column[is_best], hits.similarity[by_program][is_best]
+    floored = level.astype(np.float32)
+    best = np.maximum(best, floored[frame])
+    by_similarity = np.lexsort((column, -best, frame))
+    return Ballot(programs, frame[by_similarity], column[by_similarity], best[by_similarity], floored)
 
 
 def vote(ballot: Ballot, *, hub_margin: float, candidates: int) -> list[Candidate]:
@@ -148,14 +158,21 @@ def vote(ballot: Ballot, *, hub_margin: float, candidates: int) -> list[Candidat
     Returns:
         Candidates by descending votes; ties go to the lower position.
     """
-    level = ballot.level[:, None]
+    n_programs = ballot.programs.size
+    level = ballot.level[ballot.frame]
     excess = (ballot.similarity - level) / (1.0 - np.minimum(level, 0.999))
-    ordered = -np.sort(-ballot.similarity, axis=1)
-    # How many programs reach s - hub_margin: (nq, p), counted in the ordered row.
-    reach = np.zeros(excess.shape, np.int64)
-    for row, (own, best) in enumerate(zip(ballot.similarity, ordered, strict=True)):
-        reach[row] = np.searchsorted(-best, -(own - hub_margin), side="right")
-    votes = np.where(excess > 0, excess / np.maximum(reach, 1), 0.0).sum(axis=0, dtype=np.float64)
+    near = ballot.similarity - np.float32(hub_margin)
+    # How many programs reach s - hub_margin: (e,), those that the frame does not hit by its level.
+    ends = np.append(np.flatnonzero(np.diff(ballot.frame)) + 1, ballot.frame.size)
+    reach = np.zeros(ballot.frame.size, np.int64)
+    start = 0
+    for stop in ends.tolist():
+        row = slice(start, stop)
+        reach[row] = np.searchsorted(-ballot.similarity[row], -near[row], side="right")
+        reach[row] += (level[row] >= near[row]) * (n_programs - (stop - start))
+        start = stop
+    shares = np.where(excess > 0, excess / np.maximum(reach, 1), 0.0)
+    votes = np.bincount(ballot.column, weights=shares, minlength=n_programs)
     order = np.lexsort((ballot.programs, -votes))[:candidates]
     return [Candidate(int(ballot.programs[i]), float(votes[i])) for i in order if votes[i] > 0]
 
@@ -165,6 +182,8 @@ def best_rival(ballot: Ballot, program: int) -> NDArray[np.float32]:
 
     A small catalogue has few strangers, and the best of few is no measure of chance.
     """
-    others = np.where(ballot.programs == program, -np.inf, ballot.similarity)
-    best: NDArray[np.float32] = np.maximum(others.max(axis=1, initial=-np.inf), ballot.level)
-    return best.astype(np.float32)
+    best = ballot.level.copy()
+    others = ballot.programs[ballot.column] != program
+    frame, first = np.unique(ballot.frame[others], return_index=True)
+    best[frame] = ballot.similarity[others][first]
+    return best

@@ -218,10 +218,15 @@ def test_the_ballot_holds_each_frames_best(seed: int, nq: int, k: int, programs:
     got = ballot(hits, level)
     names = got.programs.tolist()
     assert names == sorted(set(hits.program.tolist()))
-    assert (got.similarity.shape, got.similarity.dtype) == ((nq, len(names)), np.float32)
+    assert got.similarity.dtype == np.float32
     np.testing.assert_array_equal(got.level, level)
-    table = [dict(zip(names, row.tolist(), strict=True)) for row in got.similarity]
+    table = [dict.fromkeys(names, float(one)) for one in level]
+    entries = list(zip(got.frame.tolist(), got.column.tolist(), got.similarity.tolist(), strict=True))
+    for frame, column, similarity in entries:
+        table[frame][names[column]] = similarity
     assert table == best_by_loops(hits, level)
+    assert entries == sorted(entries, key=lambda entry: (entry[0], -entry[2], entry[1]))
+    assert len({entry[:2] for entry in entries}) == len(entries)
 
 
 @settings(deadline=None)
