@@ -56,10 +56,10 @@ SIMILARITY_BAR = 0.9
 
 
 class FirstLookLinker(Linker):
-    """Leaves every look but the first out of account."""
+    """Leaves every look at the pictures but the first out of account."""
 
     def consider(self, clip: Descriptors, known: Considered | None = None) -> Considered:
-        """As the whole system, of the first look."""
+        """As the whole system, of the first look and the sound."""
         return super().consider(replace(clip, further=()), known)
 
 
@@ -132,6 +132,7 @@ def variations(
     level: float,
     *,
     sound: LiveIndex | None = None,
+    sound_level: float = 0.0,
 ) -> dict[str, Linker]:
     """The whole system and what is left of it without each of its parts.
 
@@ -141,22 +142,27 @@ def variations(
         calibration: Of the whole.
         level: What chance gives every frame, in place of what the background says of each.
         sound: The catalogue's sounds; None where it has none.
+        sound_level: Likewise of every patch of sound.
 
     Returns:
         By what is taken away:
 
         * "nothing": for reference, on the same footing;
         * "sound": nobody listens;
-        * "second look": every look but the first is left out;
-        * "background": chance gives every frame the same;
+        * "second look": every look at the pictures but the first is left out;
+        * "background": chance gives every frame the same, and every patch of sound;
         * "hub share": a frame's vote goes in full to every program that resembles it;
         * "alignment": :class:`UnorderedLinker`;
-        * "decision": :class:`SimilarityAlone`, at the same bar.
+        * "decision": :class:`SimilarityAlone` of the pictures, at the same bar, and nobody listens: a sound
+          is judged by what the pictures show, too, which is no similarity.
     """
     # As a copy, which is not checked: no one else may ask for a margin below 0.
     voting = settings.voting.model_copy(update={"hub_margin": UNREACHABLE_MARGIN})
     unshared = settings.model_copy(update={"voting": voting})
     even = replace(calibration, background=Background.empty(live.d, least=level))
+    if calibration.sound is not None and sound is not None:
+        flat = Background.empty(sound.d, least=sound_level)
+        even = replace(even, sound=replace(calibration.sound, background=flat))
     link = calibration.link if settings.decision.link is None else settings.decision.link
     similarity = replace(calibration, weights=SimilarityAlone.with_bar(link))
     return {
@@ -166,22 +172,29 @@ def variations(
         "background": Linker(live, settings, even, sound=sound),
         "hub share": Linker(live, unshared, calibration, sound=sound),
         "alignment": UnorderedLinker(live, settings, calibration, sound=sound),
-        "decision": Linker(live, settings, similarity, sound=sound),
+        "decision": Linker(live, settings, similarity),
     }
 
 
-def median_level(catalog: Catalog, background: Background, clip_ids: Sequence[str]) -> float:
+def median_level(
+    catalog: Catalog, background: Background, clip_ids: Sequence[str], *, is_sound: bool = False
+) -> float:
     """The median of what the background says of the frames of some kept clips, by their first looks.
 
     Args:
         catalog: Keeps the clips.
         background: Of the whole system.
         clip_ids: Whose frames count.
+        is_sound: The background is that of sounds, and their patches count.
 
     Returns:
         The background's least where there is no frame.
     """
-    levels = [background.levels(clip.vectors) for clip in catalog.iter_clips(list(clip_ids))]
+    levels = []
+    for clip in catalog.iter_clips(list(clip_ids)):
+        vectors = (None if clip.sound is None else clip.sound[1]) if is_sound else clip.vectors
+        if vectors is not None and len(vectors):
+            levels.append(background.levels(vectors))
     every = np.concatenate(levels) if levels else np.zeros(0, np.float32)
     return float(np.median(every)) if every.size else background.least
 
@@ -230,7 +243,13 @@ def ablation_rows(
         live = open_live(catalog, settings.index)
         sound = open_sounds(catalog, settings)
         level = median_level(catalog, calibration.background, read)
-        for name, linker in variations(live, settings, calibration, level, sound=sound).items():
+        sound_level = (
+            0.0
+            if calibration.sound is None
+            else median_level(catalog, calibration.sound.background, read, is_sound=True)
+        )
+        varied = variations(live, settings, calibration, level, sound=sound, sound_level=sound_level)
+        for name, linker in varied.items():
             again: Sequence[Mapping[str, Any]] = answers
             if name != NOTHING:  # a clip that is kept is answered as it was
                 say(f"without {name}: linking {len(read)} clips again")
