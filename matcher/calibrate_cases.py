@@ -266,7 +266,11 @@ class Examiner:
         return linker.promising(linker.consider(made.clip))[:FULL_LOOKS]
 
     def _seen(self, linker: Linker, made: SelfMade) -> Descriptors:
-        """The clip with the looks that a query would have taken."""
+        """The clip with the looks at its pictures that a query would have taken.
+
+        Its sound is heard once. A query hears one that says nothing again at other speeds; what chance gains
+        by those tries is not in the threshold.
+        """
         first = replace(made.clip, further=())
         if not self._settings.decision.second_look or not linker.is_unsure(linker.consider(first)):
             return first

@@ -70,9 +70,9 @@ class SoundSettings(_Section):
     Attributes:
         enabled: Whether anybody listens.
         spec: The model: ``logmel``, or ``logmel@FILE`` with a whitening of one's own.
-        program_hop_seconds: From one patch of a program's to the next, in steps of 0.1 s. At 1 s sounds take
-            half as many rows and the right program still comes first (0.950 against 0.959 under music at
-            -6 dB), but half of the untouched clips are then too unsure to be linked by sound alone.
+        program_hop_seconds: From one patch of a program's to the next, in steps of 0.1 s. At 1 s, with a
+            clip's patches every 0.1 s, sounds take 1.5 instead of 2.4 MB an hour, and of clips under music at
+            -6 dB 0.96 instead of 0.98 find their program first (of real films 0.7 instead of 0.8).
         clip_hop_seconds: The same of a clip's: some patch of it then meets one of the program's.
         k: Neighbours a patch.
         per_program: At most so many of one program count for one patch.

@@ -326,7 +326,7 @@ def test_a_finished_run_gets_its_rows_and_keeps_its_figures(finished: Finished, 
 
     rows = {row["without"]: timeless(row["groups"]) for row in value["ablation"]}
     assert rows["nothing"] == timeless(finished.value["groups"])
-    # The thumbnails have no calibration of their own, and so no background that could be lost; the sounds have.
+    # The thumbnails have no calibration of their own, and so no background to lose; the sounds have.
     assert rows["background"]["all"]["top1"] == rows["nothing"]["all"]["top1"]
     assert rows["background"] != rows["nothing"]
     assert rows["second look"]["all"]["passes"]["second"]["right"] == 0
