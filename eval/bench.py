@@ -305,7 +305,7 @@ def machine_of(encoder: FrameEncoder) -> Machine:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return Machine(_processor(Path("/proc/cpuinfo")), _cpu_count(), encoder.engine, versions)
+    return Machine(processor_name(), _cpu_count(), encoder.engine, versions)
 
 
 # --- Steps -----------------------------------------------------------------------------------------
@@ -402,7 +402,7 @@ def _cpu_count() -> int:
     return os.cpu_count() or 1  # macOS and Windows
 
 
-def _processor(cpuinfo: Path) -> str:
+def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """The processor's name; Linux tells it only in a file."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8").splitlines()

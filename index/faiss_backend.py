@@ -303,6 +303,17 @@ class FaissIndex:
         """(ntotal,) the ids stored, ascending; not to be written to."""
         return self._ids.sorted()
 
+    @property
+    def raw(self) -> Any:
+        """The FAISS index on the CPU, to be measured against; not to be changed.
+
+        Raises:
+            ValueError: There are no centroids yet, and so no index.
+        """
+        if not self.is_trained:
+            raise ValueError("an untrained index holds nothing")
+        return self._index
+
     def train(self, xb: Vectors, *, expected: int | None = None) -> None:
         """Set the centroids, once; they stay as they are whatever is added or removed.
 

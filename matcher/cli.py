@@ -784,6 +784,46 @@ def bench_query(
     _print_bench(table, json)
 
 
+@bench_app.command(
+    "index",
+    epilog="Examples:  matcher bench index --size 100k  |  matcher bench index --size 1M --gpu",
+)
+def bench_index(
+    size: Annotated[str, typer.Option(help="Vectors, as 100k, 1M or 10M.")] = "100k",
+    kind: Annotated[str | None, typer.Option(help="flat, ivf or ivf-fp16; default by size.")] = None,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Search on the first GPU.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Other vectors.")] = 1,
+    repeat: Annotated[int, typer.Option(min=1, help="Rounds; the median counts.")] = 5,
+    json: Json = False,
+) -> None:
+    """An engine of the index beside raw FAISS of the same type: search, recall, add, remove, open, bytes."""
+    import tempfile
+
+    from eval.bench_index import bench_index as measure
+    from eval.bench_index import parse_size, table_rows
+    from matcher.errors import InputError
+    from matcher.show import print_json, print_table, say
+    from matcher.store import translated
+
+    try:
+        n = parse_size(size)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    if kind is not None and kind not in ("flat", "ivf", "ivf-fp16"):
+        raise InputError(f"--kind {kind} is none: flat, ivf or ivf-fp16")
+    with translated(), tempfile.TemporaryDirectory(prefix="matcher-bench-") as folder:
+        device = "cuda" if gpu else "cpu"
+        bench = measure(n, Path(folder), kind=kind, device=device, seed=seed, repeats=repeat, on_step=say)
+    if json:
+        print_json(bench.to_json())
+        return
+    print_table(
+        f"index, {bench.n} vectors of {bench.d}, {bench.kind}, {bench.nlist} lists, {bench.machine}",
+        ("step", "ours", "raw", "ratio", "wanted", "met"),
+        table_rows(bench),
+    )
+
+
 def _print_bench(table: BenchTable, as_json: bool) -> None:
     from matcher.show import print_json, print_table
 

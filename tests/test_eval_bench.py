@@ -367,10 +367,10 @@ def test_machine(monkeypatch):
 def test_processor_name(tmp_path):
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("processor\t: 0\nmodel name\t: Fast One: II\nflags\t: fpu\n")
-    assert bench._processor(cpuinfo) == "Fast One: II"
+    assert bench.processor_name(cpuinfo) == "Fast One: II"
     cpuinfo.write_text("Hardware\t: something\n")
-    assert bench._processor(cpuinfo)
-    assert bench._processor(tmp_path / "missing") == bench._processor(cpuinfo)
+    assert bench.processor_name(cpuinfo)
+    assert bench.processor_name(tmp_path / "missing") == bench.processor_name(cpuinfo)
 
 
 def test_cores_where_the_system_cannot_tell_which_are_allowed(monkeypatch):

@@ -1,0 +1,366 @@
+"""What an engine of the index costs beside raw FAISS of the same type, centroids and parameters.
+
+The vectors are made up as a catalogue's are: a program is a bundle of scenes, a scene some frames that
+differ by noise, and what is asked are noisy copies of stored frames, as an edit leaves them. Raw FAISS is the
+very index that ours is built around, called without it, so that memory is taken once; what is added goes to a
+second one with the same centroids. Both sides take turns, so that a ratio is of one run.
+
+=============  ====================================================================================
+``search``     our search over raw FAISS's, at each batch size: at most 1.10
+``recall``     of the 10 nearest, against brute force over all vectors: at least 0.99
+``add``        raw time over ours, of programs added one by one: at least 0.85
+``remove``     one program out of all, in milliseconds
+``open``       bandwidth of opening a file over that of reading it: at least 0.5
+``bytes``      of the file a vector, and what they are by computation
+=============  ====================================================================================
+
+Shape letters: ``n`` vectors, ``nq`` queries, ``d`` dimensions, ``k`` neighbours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.bench import processor_name
+from index.base import Ids, Vectors
+from index.exact import ExactIndex
+from index.faiss_backend import TRAIN_PER_LIST, FaissIndex, choose_kind, choose_nlist, describe, load_faiss
+from index.rows import ORDINAL_BITS
+
+D, K = 512, 10
+#: Frames of a program and of a scene; how alike a scene's frames are to its middle, and a query to its
+#: frame.
+PROGRAM_FRAMES, SCENE_FRAMES = 1000, 20
+SCENE_COSINE, QUERY_COSINE = 0.9, 0.85
+#: How alike the scenes of one program are to its own middle.
+PROGRAM_COSINE = 0.5
+BATCHES = (1, 64, 1024)
+#: Programs that are added to both sides, and that are taken out, one by one.
+ADDED_TO_BOTH, N_CHANGES = 200, 8
+QUERIES_FOR_RECALL = 256
+
+SEARCH_GOAL, RECALL_GOAL, ADD_GOAL, REMOVE_GOAL_MS, OPEN_GOAL = 1.10, 0.99, 0.85, 15.0, 0.5
+_UNITS = {"": 1, "k": 1_000, "M": 1_000_000}
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One figure of a table.
+
+    Attributes:
+        name: What was done.
+        ours: Seconds, or what ``unit`` says.
+        raw: Likewise, of what it is held against; None where there is nothing.
+        ratio: The figure that the goal is for.
+        goal: What it should be, in words.
+        is_met: Whether it is.
+        unit: Of ``ours`` and ``raw``.
+    """
+
+    name: str
+    ours: float
+    raw: float | None
+    ratio: float
+    goal: str
+    is_met: bool
+    unit: str = "s"
+
+
+@dataclass(frozen=True)
+class IndexBench:
+    """What one run found.
+
+    Attributes:
+        n: Vectors stored.
+        d: Dimensions.
+        kind: Of the index.
+        device: Where it searched.
+        nlist: Inverted lists; 0 for none.
+        rows: The figures.
+        machine: Processor and FAISS.
+        seed: Of the vectors.
+    """
+
+    n: int
+    d: int
+    kind: str
+    device: str
+    nlist: int
+    rows: tuple[Ratio, ...]
+    machine: str
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        return asdict(self)
+
+
+def parse_size(words: str) -> int:
+    """A number of vectors, as "100k", "1M" or "5000".
+
+    Raises:
+        ValueError: It is none, or below one program.
+    """
+    unit = words[-1:] if words[-1:] in ("k", "M") else ""
+    try:
+        n = int(float(words.removesuffix(unit)) * _UNITS[unit])
+    except (ValueError, OverflowError):
+        raise ValueError(f"{words!r} is no number of vectors; write 100k, 1M or 10M") from None
+    if n < PROGRAM_FRAMES:
+        raise ValueError(f"{words!r} is less than one program of {PROGRAM_FRAMES} frames")
+    return n
+
+
+# --- Vectors ---
+
+
+def _near(middle: Vectors, cosine: float, rng: np.random.Generator) -> Vectors:
+    """Unit vectors at about this cosine to the rows of ``middle`` (n, d), each in its own direction."""
+    noise = rng.standard_normal(middle.shape, dtype=np.float32)
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    found = cosine * middle + np.sqrt(np.float32(1 - cosine**2)) * noise
+    unit: Vectors = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+def program_vectors(number: int, n: int, d: int, seed: int) -> Vectors:
+    """(n, d) the frames of one program, each as a store rounds it; the same whichever others there are."""
+    rng = np.random.default_rng([seed, 1, number])
+    middle = _near(np.zeros((1, d), np.float32), 0.0, rng)
+    n_scenes = -(-n // SCENE_FRAMES)
+    scenes = _near(np.repeat(middle, n_scenes, axis=0), PROGRAM_COSINE, rng)
+    frames = _near(np.repeat(scenes, SCENE_FRAMES, axis=0)[:n], SCENE_COSINE, rng)
+    return frames.astype(np.float16).astype(np.float32)
+
+
+def programs(n: int, d: int, seed: int) -> Iterator[tuple[Ids, Vectors]]:
+    """Ids and vectors of as many programs as ``n`` frames make, one after the other."""
+    for number in range(-(-n // PROGRAM_FRAMES)):
+        size = min(PROGRAM_FRAMES, n - number * PROGRAM_FRAMES)
+        yield program_ids(number, size), program_vectors(number, size, d, seed)
+
+
+def program_ids(number: int, n: int) -> Ids:
+    """(n,) ids of a program's frames, as a store gives them; numbers begin at 1 there."""
+    first = (number + 1) << ORDINAL_BITS
+    return np.arange(first, first + n, dtype=np.int64)
+
+
+def queries(n: int, nq: int, d: int, seed: int) -> Vectors:
+    """(nq, d) noisy copies of stored frames of ``n``."""
+    rng = np.random.default_rng([seed, 2])
+    found = []
+    for number in rng.integers(0, max(1, n // PROGRAM_FRAMES), nq).tolist():
+        frames = program_vectors(int(number), PROGRAM_FRAMES, d, seed)
+        found.append(frames[int(rng.integers(len(frames)))])
+    return _near(np.stack(found), QUERY_COSINE, rng)
+
+
+# --- The run ---
+
+
+def bench_index(
+    n: int,
+    folder: Path,
+    *,
+    kind: str | None = None,
+    device: str = "cpu",
+    d: int = D,
+    seed: int = 1,
+    repeats: int = 5,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> IndexBench:
+    """Fill an index, and measure.
+
+    Args:
+        n: Vectors, at least one program of them.
+        folder: Where the file that is opened is written.
+        kind: See :data:`index.faiss_backend.KINDS`; default by size.
+        device: "cpu", "cuda" or "cuda:N"; raw FAISS stays on the CPU.
+        d: Dimensions.
+        seed: Of the vectors.
+        repeats: Rounds of each batch size; the median counts.
+        on_step: Told what is done next.
+    """
+    if n < PROGRAM_FRAMES:
+        raise ValueError(f"n must be at least {PROGRAM_FRAMES}, got {n}")
+    kind = kind or choose_kind(n)
+    on_step(f"training {kind}")
+    ours = FaissIndex(d, kind=kind, device=device)
+    if kind != "flat":
+        ours.train(_sample(n, d, seed), expected=n)
+    on_step("adding")
+    add_seconds = _fill(ours, n, d, seed)
+    raw = ours.raw  # the very same index, asked without what is around it
+    asked = queries(n, max(*BATCHES, QUERIES_FOR_RECALL), d, seed)
+    rows: list[Ratio] = []
+    for batch in BATCHES:
+        on_step(f"searching, {batch} at a time")
+        rows.append(_search_row(ours, raw, asked, batch, repeats))
+    on_step("recall against brute force")
+    rows.append(_recall_row(ours, asked[:QUERIES_FOR_RECALL], n, d, seed))
+    rows.append(_add_row(*add_seconds))
+    on_step("opening")
+    rows += _file_rows(ours, folder / f"{kind}.faiss", device)
+    on_step("removing")
+    rows.append(_remove_row(ours, n))
+    info = describe()
+    machine = f"{processor_name()}; {info.distribution} {info.version}"
+    return IndexBench(n, d, kind, device, ours.nlist, tuple(rows), machine, seed)
+
+
+def _sample(n: int, d: int, seed: int) -> Vectors:
+    """As many vectors as training wants, spread over the programs."""
+    wanted = min(n, choose_nlist(n) * TRAIN_PER_LIST)
+    n_programs = max(1, n // PROGRAM_FRAMES)
+    each = -(-wanted // n_programs)
+    rng = np.random.default_rng([seed, 3])
+    parts = []
+    for number in range(n_programs):
+        frames = program_vectors(number, PROGRAM_FRAMES, d, seed)
+        parts.append(frames[np.sort(rng.choice(len(frames), min(each, len(frames)), replace=False))])
+    return np.concatenate(parts)
+
+
+def _fill(ours: FaissIndex, n: int, d: int, seed: int) -> tuple[float, float]:
+    """Add all programs, the first ones to raw FAISS with the same centroids in turn; seconds of those."""
+    raw = load_faiss().clone_index(ours.raw)
+    spent = [0.0, 0.0]
+    for number, (ids, vectors) in enumerate(programs(n, d, seed)):
+        if number == ADDED_TO_BOTH:
+            raw = None
+        if raw is None:
+            ours.add(vectors, ids)
+            continue
+        steps: list[tuple[int, Callable[[Vectors, Ids], None]]] = [(0, ours.add), (1, raw.add_with_ids)]
+        for side, add in steps if number % 2 else steps[::-1]:
+            started = time.perf_counter()
+            add(vectors, ids)
+            spent[side] += time.perf_counter() - started
+    return spent[0], spent[1]
+
+
+def _search_row(ours: FaissIndex, raw: Any, asked: Vectors, batch: int, repeats: int) -> Ratio:
+    """Rounds of both in turn, each over other queries."""
+    calls = max(1, min(64, 256 // batch))
+    taken: tuple[list[float], list[float]] = ([], [])
+    steps: list[Callable[[Vectors], object]] = [
+        lambda x: ours.search(x, K),
+        lambda x: raw.search(x, K),
+    ]
+    for turn in range(repeats + 1):
+        for side in (0, 1) if turn % 2 else (1, 0):
+            started = time.perf_counter()
+            for call in range(calls):
+                first = (call * batch) % max(1, len(asked) - batch + 1)
+                steps[side](asked[first : first + batch])
+            if turn:  # the first round warms both up
+                taken[side].append((time.perf_counter() - started) / calls)
+    a, b = median(taken[0]), median(taken[1])
+    return Ratio(f"search, batch {batch}", a, b, a / b, f"at most {SEARCH_GOAL}", a <= SEARCH_GOAL * b)
+
+
+def _recall_row(ours: FaissIndex, asked: Vectors, n: int, d: int, seed: int) -> Ratio:
+    """Share of the ten nearest by brute force that the index finds."""
+    best = np.full((len(asked), K), -np.inf, np.float32)
+    names = np.full((len(asked), K), -1, np.int64)
+    for ids, vectors in programs(n, d, seed):
+        exact = ExactIndex(d)
+        exact.add(vectors, ids)
+        found = exact.search(asked, K)
+        both = np.concatenate([best, found.similarities], axis=1)
+        order = np.argsort(-both, axis=1, kind="stable")[:, :K]
+        best = np.take_along_axis(both, order, axis=1)
+        names = np.take_along_axis(np.concatenate([names, found.ids], axis=1), order, axis=1)
+    got = ours.search(asked, K).ids
+    recall = recall_of(got, names)
+    return Ratio(f"recall@{K}", recall, None, recall, f"at least {RECALL_GOAL}", recall >= RECALL_GOAL, "")
+
+
+def recall_of(got: Ids, wanted: Ids) -> float:
+    """Share of ``wanted`` (nq, k), where there are such, that is in the same row of ``got``."""
+    hits: NDArray[np.bool_] = (got[:, :, None] == wanted[:, None, :]).any(axis=1)
+    return float(hits[wanted >= 0].mean())
+
+
+def _add_row(ours: float, raw: float) -> Ratio:
+    return Ratio("add", ours, raw, raw / ours, f"at least {ADD_GOAL}", raw >= ADD_GOAL * ours)
+
+
+def _file_rows(ours: FaissIndex, path: Path, device: str) -> list[Ratio]:
+    """Opening against reading the same bytes, both from the page cache, and what a vector takes."""
+    ours.write(path)
+    size = path.stat().st_size
+
+    def read() -> None:
+        with path.open("rb", buffering=0) as file:
+            block = bytearray(1 << 24)
+            while file.readinto(block):
+                pass
+
+    def opened() -> None:
+        FaissIndex.read(path, device=device)
+
+    taken: dict[str, list[float]] = {"read": [], "open": []}
+    for _ in range(3):
+        for name, step in (("read", read), ("open", opened)):
+            started = time.perf_counter()
+            step()
+            taken[name].append(time.perf_counter() - started)
+    path.unlink()
+    a, b = median(taken["open"]), median(taken["read"])
+    per_vector = size / ours.ntotal
+    computed = bytes_a_vector(ours.kind, ours.d, ours.nlist, ours.ntotal)
+    return [
+        Ratio("open", a, b, b / a, f"at least {OPEN_GOAL} of reading", b >= OPEN_GOAL * a),
+        Ratio(
+            "bytes a vector", per_vector, computed, per_vector / computed, "as computed, within 2 %",
+            abs(per_vector / computed - 1) <= 0.02, "B",
+        ),
+    ]  # fmt: skip
+
+
+def bytes_a_vector(kind: str, d: int, nlist: int, n: int) -> float:
+    """What a file holds for one of ``n`` vectors: its code, its id, and its share of the centroids."""
+    code = 2 * d if kind == "ivf-fp16" else 4 * d
+    return code + 8 + nlist * 4 * d / n
+
+
+def _remove_row(ours: FaissIndex, n: int) -> Ratio:
+    """Some programs spread over all, taken out one by one."""
+    n_programs = max(1, n // PROGRAM_FRAMES)
+    taken = []
+    for number in np.unique(np.linspace(0, n_programs - 1, N_CHANGES).astype(int)).tolist():
+        ids = program_ids(number, PROGRAM_FRAMES)
+        started = time.perf_counter()
+        removed = ours.remove_range(int(ids[0]), int(ids[-1]) + 1)
+        taken.append(time.perf_counter() - started)
+        assert removed == PROGRAM_FRAMES
+    spent = 1000 * median(taken)
+    return Ratio(
+        "remove a program", spent, None, spent, f"at most {REMOVE_GOAL_MS:g} ms at 1M",
+        spent <= REMOVE_GOAL_MS, "ms",
+    )  # fmt: skip
+
+
+def table_rows(bench: IndexBench) -> Sequence[Sequence[str]]:
+    """The figures as a table shows them."""
+    return [
+        (
+            row.name, _number(row.ours, row.unit), "" if row.raw is None else _number(row.raw, row.unit),
+            f"{row.ratio:.3f}", row.goal, "yes" if row.is_met else "no",
+        )
+        for row in bench.rows
+    ]  # fmt: skip
+
+
+def _number(value: float, unit: str) -> str:
+    return f"{value * 1000:.2f} ms" if unit == "s" else f"{value:.3f} {unit}".rstrip()
