@@ -233,6 +233,8 @@ def _sample(n: int, d: int, seed: int) -> Vectors:
 def _fill(ours: FaissIndex, n: int, d: int, seed: int) -> tuple[float, float]:
     """Add all programs, the first ones to raw FAISS with the same centroids in turn; seconds of those."""
     raw = load_faiss().clone_index(ours.raw)
+    # Untimed: numpy compiles a part of itself at its first use.
+    FaissIndex(d).add(program_vectors(0, PROGRAM_FRAMES, d, seed), program_ids(0, PROGRAM_FRAMES))
     spent = [0.0, 0.0]
     for number, (ids, vectors) in enumerate(programs(n, d, seed)):
         if number == ADDED_TO_BOTH:
