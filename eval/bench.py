@@ -212,7 +212,7 @@ def bench_ingest(
     if listener is not None:
         steps["pipeline without sound"] = pipeline_with(None)
     steps["pipeline"] = pipeline_with(listener)
-    rounds, frames = _take_turns(steps, repeats, clock)
+    rounds, frames = take_turns(steps, repeats, clock)
     pipeline = median(rounds["pipeline"])
     rows = tuple(
         BenchRow(name, frames[name], seconds, _over(median(seconds), pipeline))
@@ -277,7 +277,7 @@ def bench_query(
         "link": lambda: link_all(iter(known)),
         "query": lambda: link_all(_described(paths, encoder, sampling, listener)),
     }
-    rounds, frames = _take_turns(steps, repeats, clock)
+    rounds, frames = take_turns(steps, repeats, clock)
     query = median(rounds["query"])
     rows = tuple(
         BenchRow(name, frames[name], seconds, _over(query, median(seconds)))
@@ -311,10 +311,13 @@ def machine_of(encoder: FrameEncoder) -> Machine:
 # --- Steps -----------------------------------------------------------------------------------------
 
 
-def _take_turns(
+def take_turns(
     steps: Mapping[str, Step], repeats: int, clock: Clock
 ) -> tuple[dict[str, tuple[float, ...]], dict[str, int]]:
-    """Seconds of every round and frames, by step; the first round warms caches and is not counted."""
+    """Seconds of every round, and frames, by step: round after round, so that a restless machine meets all.
+
+    The first round warms caches and is not counted.
+    """
     frames = {name: step() for name, step in steps.items()}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(repeats):

@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.bench import processor_name
+from eval.bench import processor_name, take_turns
 from index.base import Ids, Vectors
-from index.exact import ExactIndex
+from index.exact import ExactIndex, best_first
 from index.faiss_backend import TRAIN_PER_LIST, FaissIndex, choose_kind, choose_nlist, describe, load_faiss
 from index.rows import ORDINAL_BITS
 
@@ -157,11 +157,13 @@ def program_ids(number: int, n: int) -> Ids:
 def queries(n: int, nq: int, d: int, seed: int) -> Vectors:
     """(nq, d) noisy copies of stored frames of ``n``."""
     rng = np.random.default_rng([seed, 2])
-    found = []
-    for number in rng.integers(0, max(1, n // PROGRAM_FRAMES), nq).tolist():
-        frames = program_vectors(int(number), PROGRAM_FRAMES, d, seed)
-        found.append(frames[int(rng.integers(len(frames)))])
-    return _near(np.stack(found), QUERY_COSINE, rng)
+    numbers = rng.integers(0, max(1, n // PROGRAM_FRAMES), nq)
+    rows = np.array([int(rng.integers(PROGRAM_FRAMES)) for _ in range(nq)])
+    found = np.empty((nq, d), np.float32)
+    for number in np.unique(numbers).tolist():  # each program is made up once
+        own = numbers == number
+        found[own] = program_vectors(number, PROGRAM_FRAMES, d, seed)[rows[own]]
+    return _near(found, QUERY_COSINE, rng)
 
 
 # --- The run ---
@@ -251,22 +253,18 @@ def _fill(ours: FaissIndex, n: int, d: int, seed: int) -> tuple[float, float]:
 
 
 def _search_row(ours: FaissIndex, raw: Any, asked: Vectors, batch: int, repeats: int) -> Ratio:
-    """Rounds of both in turn, each over other queries."""
+    """Rounds of both in turn, several batches of queries in each."""
     calls = max(1, min(64, 256 // batch))
-    taken: tuple[list[float], list[float]] = ([], [])
-    steps: list[Callable[[Vectors], object]] = [
-        lambda x: ours.search(x, K),
-        lambda x: raw.search(x, K),
-    ]
-    for turn in range(repeats + 1):
-        for side in (0, 1) if turn % 2 else (1, 0):
-            started = time.perf_counter()
-            for call in range(calls):
-                first = (call * batch) % max(1, len(asked) - batch + 1)
-                steps[side](asked[first : first + batch])
-            if turn:  # the first round warms both up
-                taken[side].append((time.perf_counter() - started) / calls)
-    a, b = median(taken[0]), median(taken[1])
+    firsts = [(call * batch) % max(1, len(asked) - batch + 1) for call in range(calls)]
+
+    def all_batches(search: Callable[[Vectors, int], object]) -> int:
+        for first in firsts:
+            search(asked[first : first + batch], K)
+        return batch * calls
+
+    steps = {"ours": lambda: all_batches(ours.search), "raw": lambda: all_batches(raw.search)}
+    taken, _ = take_turns(steps, repeats, time.perf_counter)
+    a, b = (median(taken[side]) / calls for side in ("ours", "raw"))
     return Ratio(f"search, batch {batch}", a, b, a / b, f"at most {SEARCH_GOAL}", a <= SEARCH_GOAL * b)
 
 
@@ -278,10 +276,8 @@ def _recall_row(ours: FaissIndex, asked: Vectors, n: int, d: int, seed: int) -> 
         exact = ExactIndex(d)
         exact.add(vectors, ids)
         found = exact.search(asked, K)
-        both = np.concatenate([best, found.similarities], axis=1)
-        order = np.argsort(-both, axis=1, kind="stable")[:, :K]
-        best = np.take_along_axis(both, order, axis=1)
-        names = np.take_along_axis(np.concatenate([names, found.ids], axis=1), order, axis=1)
+        similarities = np.concatenate([best, found.similarities], axis=1)
+        best, names = best_first(similarities, np.concatenate([names, found.ids], axis=1), K)
     got = ours.search(asked, K).ids
     recall = recall_of(got, names)
     return Ratio(f"recall@{K}", recall, None, recall, f"at least {RECALL_GOAL}", recall >= RECALL_GOAL, "")
@@ -302,21 +298,17 @@ def _file_rows(ours: FaissIndex, path: Path, device: str) -> list[Ratio]:
     ours.write(path)
     size = path.stat().st_size
 
-    def read() -> None:
+    def read() -> int:
         with path.open("rb", buffering=0) as file:
             block = bytearray(1 << 24)
             while file.readinto(block):
                 pass
+        return ours.ntotal
 
-    def opened() -> None:
-        FaissIndex.read(path, device=device)
+    def opened() -> int:
+        return FaissIndex.read(path, device=device).ntotal
 
-    taken: dict[str, list[float]] = {"read": [], "open": []}
-    for _ in range(3):
-        for name, step in (("read", read), ("open", opened)):
-            started = time.perf_counter()
-            step()
-            taken[name].append(time.perf_counter() - started)
+    taken, _ = take_turns({"read": read, "open": opened}, 3, time.perf_counter)
     path.unlink()
     a, b = median(taken["open"]), median(taken["read"])
     per_vector = size / ours.ntotal

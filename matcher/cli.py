@@ -801,6 +801,7 @@ def bench_index(
 
     from eval.bench_index import bench_index as measure
     from eval.bench_index import parse_size, table_rows
+    from index.faiss_backend import KINDS
     from matcher.errors import InputError
     from matcher.show import print_json, print_table, say
     from matcher.store import translated
@@ -809,8 +810,8 @@ def bench_index(
         n = parse_size(size)
     except ValueError as error:
         raise InputError(str(error)) from None
-    if kind is not None and kind not in ("flat", "ivf", "ivf-fp16"):
-        raise InputError(f"--kind {kind} is none: flat, ivf or ivf-fp16")
+    if kind is not None and kind not in KINDS:
+        raise InputError(f"--kind {kind} is none of {', '.join(KINDS)}")
     with translated(), tempfile.TemporaryDirectory(prefix="matcher-bench-") as folder:
         device = "cuda" if gpu else "cpu"
         bench = measure(n, Path(folder), kind=kind, device=device, seed=seed, repeats=repeat, on_step=say)

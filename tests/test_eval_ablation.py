@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from commands import Run
 from numpy.typing import NDArray
 from test_eval_link_run import PLAN, ThumbnailEncoder
+from test_matcher_linking import live_of
 from trajectories import D, Trajectory, noisy, unit
 
 from eval import link_run
@@ -60,12 +60,6 @@ SEEDS = {"p0": 0, "p1": 10, "p2": 20, "twin": 10}
 
 def shown(program: str, t_seconds: NDArray[np.float64]) -> NDArray[np.float32]:
     return Trajectory(SEEDS[program], pace=PACE)(t_seconds)
-
-
-def live_of(catalog: Catalog) -> LiveIndex:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*fork.*")
-        return LiveIndex.open(catalog)
 
 
 @pytest.fixture(scope="module")

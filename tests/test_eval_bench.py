@@ -77,7 +77,7 @@ def row(table: BenchTable, name: str) -> BenchRow:
 def stage(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, list[float]]) -> tuple[Clock, list[str]]:
     """Let each step take what ``seconds`` says, round by round (the uncounted one first)."""
     clock, order = Clock(), []
-    take_turns = bench._take_turns
+    take_turns = bench.take_turns
 
     def staged(steps, repeats, clock):
         def timed(name: str) -> Callable[[], int]:
@@ -92,7 +92,7 @@ def stage(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, list[float]]) -> t
 
         return take_turns({name: timed(name) for name in steps}, repeats, clock)
 
-    monkeypatch.setattr(bench, "_take_turns", staged)
+    monkeypatch.setattr(bench, "take_turns", staged)
     return clock, order
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ import pytest
 from commands import Run
 from numpy.typing import NDArray
 from test_matcher_calibrate import TRUTH, drawn, evidence_of, seen
-from test_matcher_linking import MODEL, clip_of, half
+from test_matcher_linking import MODEL, clip_of, half, live_of
 from test_matcher_linking import cut as pictures_of
 from test_matcher_linking_sound import (
     BOTH,
@@ -32,7 +31,7 @@ from trajectories import Trajectory, noisy
 
 from index.catalog import Catalog
 from index.live import LiveIndex
-from index.rows import Kind, NewAsset, NewProgram
+from index.rows import NewAsset, NewProgram
 from matcher import calibrate_sound
 from matcher.calibrate import START_SOUND
 from matcher.calibrate_cases import Case, Examiner, FewPrograms, RememberingLinker, Trial
@@ -68,12 +67,6 @@ from matcher.training.sound_edits import FOREIGN_EDITS
 LISTENER = Listener(shipped_sound_encoder(), 2)
 SAMPLING = Sampling(fps=2.0)
 N_CUTS = 90
-
-
-def live_of(catalog: Catalog, table: Kind = "frames") -> LiveIndex:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*fork.*")
-        return LiveIndex.open(catalog, table=table)
 
 
 # ---------------------------------------------------------------- the sound of a clip

@@ -16,7 +16,7 @@ from trajectories import D, Trajectory, noisy
 
 from index.catalog import Catalog
 from index.live import LiveIndex
-from index.rows import ClipRecord, ModelInfo, NewAsset, NewProgram, StoredClip
+from index.rows import ClipRecord, Kind, ModelInfo, NewAsset, NewProgram, StoredClip
 from matcher.background import Background
 from matcher.calibration import Calibration
 from matcher.config import DecisionSettings, Settings, VotingSettings
@@ -61,10 +61,10 @@ def add(catalog: Catalog, *programs: str) -> None:
             writer.add_program(NewProgram(program, title=f"Title of {program}"), new_assets(program))
 
 
-def live_of(catalog: Catalog) -> LiveIndex:
+def live_of(catalog: Catalog, table: Kind = "frames") -> LiveIndex:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*fork.*")
-        return LiveIndex.open(catalog)
+        return LiveIndex.open(catalog, table=table)
 
 
 @pytest.fixture(scope="module")

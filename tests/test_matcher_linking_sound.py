@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from test_matcher_linking import (
     clip_of,
     cut,
     half,
+    live_of,
     look_of,
     new_assets,
     stranger,
@@ -31,7 +31,7 @@ from trajectories import D, Trajectory, noisy
 
 from index.catalog import Catalog
 from index.live import LiveIndex
-from index.rows import ClipRecord, Kind, ModelInfo, NewAsset, NewProgram, StoredClip
+from index.rows import ClipRecord, ModelInfo, NewAsset, NewProgram, StoredClip
 from matcher.background import Background
 from matcher.calibration import FILE_NAME, Calibration, SoundCalibration
 from matcher.config import Settings, SoundSettings
@@ -79,12 +79,6 @@ def add(catalog: Catalog, *programs: str) -> None:
         writer.use_sound(SOUND_MODEL)
         for program in programs:
             writer.add_program(NewProgram(program, title=f"Title of {program}"), with_sound(program))
-
-
-def live_of(catalog: Catalog, table: Kind = "frames") -> LiveIndex:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*fork.*")
-        return LiveIndex.open(catalog, table=table)
 
 
 @pytest.fixture(scope="module")
