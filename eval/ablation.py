@@ -21,7 +21,7 @@ from eval.ground_truth import TruthRow
 from eval.judging import LEVELS, ClipInfo
 from eval.making import read_json
 from eval.run_files import CLIPS, FIGURES, load_clips
-from index.live import LiveIndex
+from index.view import CatalogIndex
 from matcher.background import Background
 from matcher.calibration import Calibration, calibration_of
 from matcher.config import Settings
@@ -126,12 +126,12 @@ def _similarity_feature(similarity: float) -> float:
 
 
 def variations(
-    live: LiveIndex,
+    live: CatalogIndex,
     settings: Settings,
     calibration: Calibration,
     level: float,
     *,
-    sound: LiveIndex | None = None,
+    sound: CatalogIndex | None = None,
     sound_level: float = 0.0,
 ) -> dict[str, Linker]:
     """The whole system and what is left of it without each of its parts.

@@ -37,9 +37,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import lancedb
 import numpy as np
 import pyarrow as pa
+from lancedb.index import BTree
 from numpy.typing import NDArray
 
-from index.base import Vectors
+from index.base import Ids, Vectors
 from index.errors import CatalogError, ModelMismatchError
 from index.files import WriteLock, write_atomically
 from index.rows import (
@@ -70,6 +71,7 @@ __all__ = [
     "Catalog",
     "ClipRecord",
     "FrameBatch",
+    "FrameReader",
     "Kind",
     "LinkRecord",
     "ModelInfo",
@@ -94,6 +96,8 @@ _FILTER_PARTS = 200
 #: Above so many, filtering in numpy beats a filter of ranges.
 _MANY_NUMBERS = 64
 _BATCH_ROWS = 8192
+#: Of times alone, which are 64 times smaller.
+_BATCH_TIMES = 1 << 19
 #: Small files of a table above which :meth:`Writer.needs_compaction` says so.
 COMPACT_ABOVE = 100
 
@@ -218,8 +222,7 @@ def _one_of(column: str, values: Iterable[str]) -> str:
     return f"{column} IN ({', '.join(_quoted(value) for value in values)})"
 
 
-def _in_ranges(numbers: Iterable[int]) -> str:
-    ranges = (id_range(number) for number in numbers)
+def _in_ranges(ranges: Iterable[tuple[int, int]]) -> str:
     return " OR ".join(f"(id >= {start} AND id < {stop})" for start, stop in ranges)
 
 
@@ -414,22 +417,39 @@ class Catalog:
         Raises:
             CatalogError: The table is damaged.
         """
-        wanted = np.unique(np.fromiter(numbers, dtype=np.int64))
-        table, model = self._tables.get(kind), self.model_of(kind)
-        if table is None or model is None or wanted.size == 0:
+        model = self.model_of(kind)
+        if model is None:
             return
         columns = ["id", "t_seconds", "vector"] + (["asset_id"] if with_asset_ids else [])
-        query = table.search().select(columns)
-        few = wanted.size <= _MANY_NUMBERS
-        if few:
-            query = query.where(_in_ranges(wanted.tolist()))
+        for batch, keep in self._iter_rows(kind, numbers, columns, _BATCH_ROWS):
+            yield _only(_frame_batch(batch, model.d), keep)
+
+    def iter_times(
+        self, numbers: Iterable[int], *, kind: Kind = "frames"
+    ) -> Iterator[tuple[Ids, NDArray[np.float64]]]:
+        """As :meth:`iter_frames`, but only (n,) ids and (n,) seconds: no vector is read.
+
+        Raises:
+            CatalogError: The table is damaged.
+        """
+        for batch, keep in self._iter_rows(kind, numbers, ["id", "t_seconds"], _BATCH_TIMES):
+            yield batch["id"].to_numpy()[keep], batch["t_seconds"].to_numpy()[keep]
+
+    def reader(self, kind: Kind = "frames") -> FrameReader:
+        """What reads frames (or sounds) by id, of the moment of the last :meth:`refresh` for ever.
+
+        Raises:
+            CatalogError: The table is damaged.
+            ValueError: Sounds are asked for and the store holds none.
+        """
+        model = self.model_of(kind)
+        if model is None or kind not in self._tables:
+            raise ValueError(f"the store {self.path} holds no {kind}")
         with self._reading(kind):
-            for batch in query.to_batches(_BATCH_ROWS):
-                frames = _frame_batch(batch, model.d)
-                if not few:
-                    frames = _only(frames, np.isin(frames.ids >> ORDINAL_BITS, wanted))
-                if frames.ids.size:
-                    yield frames
+            # A handle of its own: those of the catalog move on with every refresh.
+            table = self._connection.open_table(kind)
+            table.checkout(self._version_of(kind))
+        return FrameReader(self, table, kind, model.d)
 
     def frame_counts(self, kind: Kind = "frames") -> dict[int, int]:
         """Rows of ``frames`` (or ``sounds``) by number, those of invisible numbers too.
@@ -537,6 +557,23 @@ class Catalog:
 
     # ------------------------------------------------------------ inside
 
+    def _iter_rows(
+        self, kind: Kind, numbers: Iterable[int], columns: list[str], batch_rows: int
+    ) -> Iterator[tuple[pa.RecordBatch, NDArray[np.bool_]]]:
+        """Stream rows of descriptors in one pass, with which of them are of these numbers; never none."""
+        wanted = np.unique(np.fromiter(numbers, dtype=np.int64))
+        table = self._tables.get(kind)
+        if table is None or wanted.size == 0:
+            return
+        query = table.search().select(columns)
+        if wanted.size <= _MANY_NUMBERS:
+            query = query.where(_in_ranges(map(id_range, wanted.tolist())))
+        with self._reading(kind):
+            for batch in query.to_batches(batch_rows):
+                keep = np.isin(batch["id"].to_numpy() >> ORDINAL_BITS, wanted)
+                if keep.any():
+                    yield batch, keep
+
     def _schemas(self) -> dict[str, pa.Schema]:
         return _schemas(self.model.d, None if self.sound_model is None else self.sound_model.d)
 
@@ -639,6 +676,40 @@ class Catalog:
                 f"the table {name} of the store {self.path} cannot be read: {error}. If a compaction ran "
                 "just now, try again; otherwise restore the store from a copy."
             ) from error
+
+
+class FrameReader:
+    """Frames (or sounds) as they were at one moment, read by id; from :meth:`Catalog.reader`.
+
+    What is committed later does not show, and what is deleted later is still there: until a compaction
+    drops the moment, from when on every read fails.
+    """
+
+    def __init__(self, catalog: Catalog, table: Any, kind: Kind, d: int) -> None:
+        self._catalog, self._table, self._kind, self._d = catalog, table, kind, d
+
+    def read(self, ranges: Sequence[tuple[int, int]]) -> tuple[Ids, NDArray[np.float16]]:
+        """The rows of half-open ranges of ids that do not overlap.
+
+        Where :meth:`Writer.index_ids` was called, the cost is that of the rows; else the ids of all rows
+        are gone through.
+
+        Returns:
+            (n,) ids, ascending, and (n, d) vectors; of ids that are not there, nothing.
+
+        Raises:
+            CatalogError: The table is damaged, or a compaction dropped the moment.
+        """
+        ids, vectors = [np.zeros(0, np.int64)], [np.zeros((0, self._d), np.float16)]
+        with self._catalog._reading(self._kind):
+            for part in _chunks(ranges, _FILTER_PARTS):
+                query = self._table.search().select(["id", "vector"]).where(_in_ranges(part))
+                for batch in query.to_arrow().to_batches():
+                    ids.append(batch["id"].to_numpy())
+                    vectors.append(_vectors_of(batch, self._d))
+        found = np.concatenate(ids)
+        order = np.argsort(found, kind="stable")
+        return found[order], np.concatenate(vectors)[order]
 
 
 # ---------------------------------------------------------------- the writer
@@ -833,6 +904,17 @@ class Writer:
                 )
         self.catalog.refresh()
 
+    def index_ids(self, kind: Kind = "frames") -> None:
+        """Let frames (or sounds) be found by id without going through all ids; nothing where they are.
+
+        Rows that come later are gone through until the next :meth:`compact`.
+        """
+        self.check_open()
+        table = self.catalog._tables.get(kind)
+        if table is not None and table.count_rows() and not table.list_indices():
+            table.create_index("id", config=BTree())
+            self.catalog.refresh()
+
     def needs_compaction(self) -> bool:
         """Whether many small commits have piled up, so that each new one takes ever longer.
 
@@ -893,7 +975,7 @@ class Writer:
         """Assets last: while an asset row is there, the next writer knows what is left to delete."""
         for part in _chunks(sorted(numbers), _FILTER_PARTS):
             for kind in KINDS:
-                self._delete(kind, _in_ranges(part))
+                self._delete(kind, _in_ranges(map(id_range, part)))
             self._delete("assets", f"number IN ({', '.join(map(str, part))})")
 
     def _clean_orphans(self, *, thorough: bool = False) -> None:
@@ -1174,14 +1256,18 @@ def _make_tables(connection: Any, schemas: dict[str, pa.Schema]) -> None:
 
 
 def _frame_batch(batch: pa.RecordBatch, d: int) -> FrameBatch:
-    # `flatten` heeds the slice that the batch is; `values` would not.
-    vectors = batch["vector"].flatten().to_numpy(zero_copy_only=False).reshape(-1, d)
     return FrameBatch(
         ids=batch["id"].to_numpy(),
         t_seconds=batch["t_seconds"].to_numpy(),
-        vectors=vectors,
+        vectors=_vectors_of(batch, d),
         asset_ids=batch["asset_id"].to_pylist() if "asset_id" in batch.schema.names else None,
     )
+
+
+def _vectors_of(batch: pa.RecordBatch, d: int) -> NDArray[np.float16]:
+    # `flatten` heeds the slice that the batch is; `values` would not.
+    vectors: NDArray[np.float16] = batch["vector"].flatten().to_numpy(zero_copy_only=False)
+    return vectors.reshape(-1, d)
 
 
 def _only(frames: FrameBatch, keep: NDArray[np.bool_]) -> FrameBatch:

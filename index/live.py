@@ -29,7 +29,7 @@ from index.errors import CatalogError, IndexStoreError
 from index.faiss_backend import TRAIN_PER_LIST, FaissIndex, choose_kind, choose_nlist
 from index.rows import MAX_FRAMES, ORDINAL_BITS, AssetRecord, Kind, ProgramRecord, count_of, id_range
 from index.snapshot import Snapshot, SnapshotError, cache_folder, current_name, load_snapshot, save_snapshot
-from index.view import BLOCK_ROWS, FrameInfo, LiveView
+from index.view import BLOCK_ROWS, CatalogView, FrameInfo, LiveView
 
 if TYPE_CHECKING:
     from index.catalog import Catalog, Writer
@@ -51,6 +51,8 @@ class LiveIndex:
     """
 
     def __init__(self, catalog: Catalog, *, kind: str | None, device: str, table: Kind) -> None:
+        if catalog.model_of(table) is None:
+            catalog.refresh()  # the first sounds may have come since
         model = catalog.model_of(table)
         if model is None:
             raise ValueError(f"the store {catalog.path} holds no sounds: Writer.use_sound was never called")
@@ -85,11 +87,8 @@ class LiveIndex:
             CatalogError: The tables are damaged.
             ValueError: Sounds are asked for and the store holds none.
         """
-        if catalog.model_of(table) is None:
-            catalog.refresh()  # the first sounds may have come since
         live = cls(catalog, kind=kind, device=device, table=table)
-        snapshot = live._load_snapshot()
-        live._start(snapshot)
+        live._start(live._load_snapshot())
         return live
 
     # ------------------------------------------------------------ reading
@@ -318,7 +317,7 @@ class LiveIndex:
         starts = [(old_rows[_key(asset)], count_of(asset, self._table)) for asset in new]
         spans = [np.arange(row, row + count) for row, count in starts]
         rows = np.concatenate([np.zeros(0, dtype=np.int64), *spans])
-        state = _State(
+        state = State(
             self._table,
             old.version,
             old.program_records,
@@ -408,7 +407,7 @@ class LiveIndex:
             d=self._model.d,
             version=view.version,
             kind=self.kind,
-            assets=_keys(view.assets, self._table),
+            assets=keys_of(view.assets, self._table),
             t_seconds=view.row_seconds[view.live_rows()[1]],
             vector_blocks=(vectors for _, vectors in view.blocks()),
             write_index=None if self.kind == "flat" or not self._faiss.is_trained else self._faiss.write,
@@ -417,7 +416,7 @@ class LiveIndex:
 
     # ------------------------------------------------------------ inside: the tables
 
-    def _read_state(self, held: set[int]) -> _State:
+    def _read_state(self, held: set[int]) -> State:
         """Programs, assets, and the frames of the numbers not ``held``, all of one moment.
 
         A replace or a compaction by another process may delete rows between two reads; that shows
@@ -426,21 +425,29 @@ class LiveIndex:
         for attempt in range(_ATTEMPTS):
             version = self._catalog.refresh()
             try:
-                programs, assets = self._catalog.programs(), self._catalog.assets()
-                _check_assets(programs, assets, self._table)
-                new = tuple(asset for asset in assets if asset.number not in held)
-                seconds, vectors = _read_frames(self._catalog, new, self._table, self._model.d)
+                state = self._read_tables(version, held)
             except CatalogError:
                 if attempt == _ATTEMPTS - 1:
                     raise
                 continue
             if self._catalog.version() == version:
-                break
-        else:
-            raise CatalogError(f"the store {self._catalog.path} changes while it is read; try again")
-        return _State(self._table, version, tuple(programs), tuple(assets), new, seconds, vectors)
+                return state
+        raise CatalogError(f"the store {self._catalog.path} changes while it is read; try again")
+
+    def _read_tables(self, version: int, held: set[int]) -> State:
+        """What :meth:`_read_state` reads at one attempt."""
+        programs, assets = self._catalog.programs(), self._catalog.assets()
+        check_assets(programs, assets, self._table)
+        new = tuple(asset for asset in assets if asset.number not in held)
+        seconds, vectors = _read_frames(self._catalog, new, self._table, self._model.d)
+        return State(self._table, version, tuple(programs), tuple(assets), new, seconds, vectors)
 
     # ------------------------------------------------------------ inside: verifying
+
+    @property
+    def _frames_view(self) -> CatalogView:
+        """The state by frames, as the tables count them."""
+        return self._view
 
     def _verify_snapshot(self, full: bool) -> list[str]:
         try:
@@ -454,7 +461,9 @@ class LiveIndex:
         counts = self._catalog.frame_counts(self._table)
         shown = {record.number: record for record in self._catalog.programs()}
         held: dict[int, int] = {}
-        for asset, count in zip(self._view.assets, self._view.frame_count.tolist(), strict=True):
+        for asset, count in zip(
+            self._frames_view.assets, self._frames_view.frame_count.tolist(), strict=True
+        ):
             held[asset.number] = held.get(asset.number, 0) + count
         problems = []
         for number, record in shown.items():
@@ -501,7 +510,7 @@ class LiveIndex:
 
 
 @dataclass(frozen=True, eq=False)
-class _State:
+class State:
     """The tables at one moment, with the frames of the assets in ``new``, in their order."""
 
     table: Kind
@@ -520,7 +529,7 @@ def _key(asset: AssetRecord) -> _Key:
     return asset.number, asset.ordinal
 
 
-def _keys(assets: Sequence[AssetRecord], table: Kind) -> NDArray[np.int64]:
+def keys_of(assets: Sequence[AssetRecord], table: Kind) -> NDArray[np.int64]:
     """(na, 3) number, ordinal, frame count: how a snapshot names assets."""
     keys = [(*_key(asset), count_of(asset, table)) for asset in assets]
     return np.array(keys, dtype=np.int64).reshape(-1, 3)
@@ -531,7 +540,7 @@ def _exclusive_cumsum(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return sums
 
 
-def _first_ids(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+def first_ids(keys: NDArray[np.int64]) -> NDArray[np.int64]:
     """(na,) the id of each asset's first frame: ordinals run through the assets of a number."""
     before = _exclusive_cumsum(keys[:, 2])
     _, first_of_number, which = np.unique(keys[:, 0], return_index=True, return_inverse=True)
@@ -550,7 +559,7 @@ def _rows_of_snapshot(snapshot: Snapshot, assets: Sequence[AssetRecord], table: 
         SnapshotError: ``assets``, from the tables, give one of its numbers other assets or counts.
     """
     numbers = set(snapshot.assets[:, 0].tolist())
-    live = _keys([asset for asset in assets if asset.number in numbers], table)
+    live = keys_of([asset for asset in assets if asset.number in numbers], table)
     held = snapshot.assets[np.isin(snapshot.assets[:, 0], live[:, 0])]
     if not np.array_equal(held, live):
         raise SnapshotError(f"snapshot {snapshot.folder.name}: its programs have other {table} in the tables")
@@ -559,20 +568,20 @@ def _rows_of_snapshot(snapshot: Snapshot, assets: Sequence[AssetRecord], table: 
     return {(number, ordinal): row for (number, ordinal), row in zip(keys, rows, strict=True)}
 
 
-def _extended(old: LiveView, old_rows: dict[_Key, int], state: _State) -> LiveView:
+def _extended(old: LiveView, old_rows: dict[_Key, int], state: State) -> LiveView:
     """The view of ``state``: rows that ``old`` has stay where they are, new ones go to the end."""
-    starts = _exclusive_cumsum(_keys(state.new, state.table)[:, 2])
+    starts = _exclusive_cumsum(keys_of(state.new, state.table)[:, 2])
     rows = dict(old_rows)
     for asset, start in zip(state.new, (starts + old.row_seconds.size).tolist(), strict=True):
         rows[_key(asset)] = start
     position = {record.number: i for i, record in enumerate(state.programs)}
-    keys = _keys(state.assets, state.table)
+    keys = keys_of(state.assets, state.table)
     return LiveView(
         version=state.version,
         program_records=state.programs,
         assets=state.assets,
         program_position=np.array([position[asset.number] for asset in state.assets], dtype=np.int32),
-        first_id=_first_ids(keys),
+        first_id=first_ids(keys),
         first_row=np.array([rows[_key(asset)] for asset in state.assets], dtype=np.int64),
         frame_count=keys[:, 2],
         row_seconds=np.concatenate([old.row_seconds, state.seconds]),
@@ -590,7 +599,7 @@ def _add_rows(faiss: FaissIndex, view: LiveView, *, new_from: int) -> None:
         faiss.add(view.vectors_at(rows[part]).astype(np.float32), ids[part])
 
 
-def _check_assets(programs: Sequence[ProgramRecord], assets: Sequence[AssetRecord], table: Kind) -> None:
+def check_assets(programs: Sequence[ProgramRecord], assets: Sequence[AssetRecord], table: Kind) -> None:
     """Each program must have the assets and the frames (or sounds) that its row says.
 
     Raises:

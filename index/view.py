@@ -7,14 +7,19 @@ Shape letters: ``n`` frames, ``na`` assets, ``nb`` and ``nt`` rows of base and t
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index.base import Ids, Vectors
-from index.rows import AssetRecord, ProgramRecord
+from index.base import Ids, SearchResult, Vectors
+from index.rows import AssetRecord, Kind, ProgramRecord
+
+if TYPE_CHECKING:
+    from index.catalog import Writer
 
 BLOCK_ROWS = 65536
 
@@ -39,8 +44,11 @@ class FrameInfo:
 
 
 @dataclass(frozen=True, eq=False)
-class LiveView:
+class CatalogView:
     """One state of the catalog; never changes, so positions stay good while others refresh.
+
+    Where the vectors are is the business of its kinds: :class:`LiveView`, which has them all at hand, and
+    :class:`index.two_stage.StoredView`, which reads them when asked.
 
     Attributes:
         version: The catalog's version that it shows.
@@ -51,8 +59,6 @@ class LiveView:
         first_row: (na,) int64: the row of each asset's first frame; its others follow.
         frame_count: (na,) int64.
         row_seconds: (rows,) float64.
-        base: (nb, d) float16: rows 0 to nb, a memory map. Rows of no asset are gone programs'.
-        tail: (nt, d) float16: rows nb to nb + nt, in memory.
     """
 
     version: int
@@ -63,12 +69,11 @@ class LiveView:
     first_row: NDArray[np.int64]
     frame_count: NDArray[np.int64]
     row_seconds: NDArray[np.float64]
-    base: NDArray[np.float16]
-    tail: NDArray[np.float16]
 
-    def __post_init__(self) -> None:
-        if self.row_seconds.shape != (self.base.shape[0] + self.tail.shape[0],):
-            raise ValueError("row_seconds must have one row for each of base and tail")
+    @property
+    @abstractmethod
+    def d(self) -> int:
+        """Dimensions of a vector."""
 
     @property
     def programs(self) -> tuple[str, ...]:
@@ -146,20 +151,12 @@ class LiveView:
         return ids, seconds[low:high].copy(), self._vectors(slice(first + low, first + high))
 
     def _vectors(self, rows: slice) -> Vectors:
-        """Rows of one asset: an asset lies in the base or in the tail, never in both."""
-        nb = self.base.shape[0]
-        if rows.start < nb:
-            return np.asarray(self.base[rows], dtype=np.float32)
-        return self.tail[rows.start - nb : rows.stop - nb].astype(np.float32)
+        """(n, d) float32 of consecutive rows of one asset."""
+        return self.vectors_at(np.arange(rows.start, rows.stop)).astype(np.float32)
 
+    @abstractmethod
     def vectors_at(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         """(m, d) float16 of any rows."""
-        nb = self.base.shape[0]
-        vectors = np.empty((rows.size, self.base.shape[1]), dtype=np.float16)
-        in_base = rows < nb
-        vectors[in_base] = self.base[rows[in_base]]
-        vectors[~in_base] = self.tail[rows[~in_base] - nb]
-        return vectors
 
     def live_rows(self) -> tuple[Ids, NDArray[np.int64]]:
         """(n,) ids of all frames, ascending, and (n,) their rows."""
@@ -180,3 +177,99 @@ class LiveView:
         """The rows of frames whose assets :meth:`locate` found; nonsense where it found none."""
         rows: NDArray[np.int64] = self.first_row[asset_position] + ids - self.first_id[asset_position]
         return rows
+
+
+@dataclass(frozen=True, eq=False)
+class LiveView(CatalogView):
+    """A state of the catalog with all its vectors.
+
+    Attributes:
+        base: (nb, d) float16: rows 0 to nb, a memory map. Rows of no asset are gone programs'.
+        tail: (nt, d) float16: rows nb to nb + nt, in memory.
+    """
+
+    base: NDArray[np.float16]
+    tail: NDArray[np.float16]
+
+    def __post_init__(self) -> None:
+        if self.row_seconds.shape != (self.base.shape[0] + self.tail.shape[0],):
+            raise ValueError("row_seconds must have one row for each of base and tail")
+
+    @property
+    def d(self) -> int:
+        """Dimensions of a vector."""
+        return int(self.base.shape[1])
+
+    def _vectors(self, rows: slice) -> Vectors:
+        """Rows of one asset: an asset lies in the base or in the tail, never in both."""
+        nb = self.base.shape[0]
+        if rows.start < nb:
+            return np.asarray(self.base[rows], dtype=np.float32)
+        return self.tail[rows.start - nb : rows.stop - nb].astype(np.float32)
+
+    def vectors_at(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        """(m, d) float16 of any rows."""
+        nb = self.base.shape[0]
+        vectors = np.empty((rows.size, self.base.shape[1]), dtype=np.float16)
+        in_base = rows < nb
+        vectors[in_base] = self.base[rows[in_base]]
+        vectors[~in_base] = self.tail[rows[~in_base] - nb]
+        return vectors
+
+
+class CatalogIndex(Protocol):
+    """Search over what a catalog shows: what :mod:`index.live` and :mod:`index.two_stage` have in common.
+
+    Searches and a refresh may come from several threads. A thread that needs positions to stay good over
+    several calls takes :attr:`view` once and asks that.
+    """
+
+    @property
+    def view(self) -> CatalogView:
+        """The state of the last refresh; it never changes itself."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """The catalog's version shown."""
+        ...
+
+    @property
+    def ntotal(self) -> int:
+        """Frames that a search can return."""
+        ...
+
+    @property
+    def d(self) -> int:
+        """Dimensions of a vector."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """What searches, in a word or two."""
+        ...
+
+    @property
+    def table(self) -> Kind:
+        """What is searched: "frames" or "sounds"."""
+        ...
+
+    def search(self, xq: Vectors, k: int) -> SearchResult:
+        """The k nearest frames of each row of ``xq`` (nq, d); see :class:`index.base.VectorIndex`."""
+        ...
+
+    def refresh(self) -> bool:
+        """Show what was committed since; returns whether anything changed."""
+        ...
+
+    def rebuild(self, writer: Writer | None = None) -> None:
+        """Read everything from the tables; with a writer, also save what is kept on the disk."""
+        ...
+
+    def save(self, writer: Writer, *, force: bool = False) -> bool:
+        """Refresh, and bring what is kept on the disk up to date if it is due; returns whether it was."""
+        ...
+
+    def verify(self, *, full: bool = False) -> list[str]:
+        """One line for each difference between this index and the tables; empty when they are equal."""
+        ...

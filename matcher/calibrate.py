@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from index.live import LiveIndex
+from index.view import CatalogIndex
 from matcher.background import Background
 from matcher.calibrate_background import draw_background
 from matcher.calibrate_cases import Examiner, Trial
@@ -153,7 +153,7 @@ def present_calibration(store: Path) -> Calibration:
 
 def make_material(
     examiner: Examiner,
-    live: LiveIndex,
+    live: CatalogIndex,
     encoder: FrameEncoder,
     sampling: Sampling,
     plan: Plan,
@@ -193,7 +193,7 @@ def with_sound(
     clip: SelfMade,
     stretches: Sequence[Stretch],
     cuts: Sequence[Cut],
-    live: LiveIndex,
+    live: CatalogIndex,
     listener: Listener,
     *,
     seed: int,
@@ -214,7 +214,7 @@ def with_sound(
     heard = heard_of(
         live.view, cut, second, strange, listener, length_seconds=clip.clip.duration_seconds, seed=seed
     )
-    names = tuple(live.programs[stretch.program] for stretch in heard.stretches)
+    names = tuple(live.view.programs[stretch.program] for stretch in heard.stretches)
     return replace(clip, clip=replace(clip.clip, sound=heard.look), sounds=names)
 
 
@@ -233,13 +233,13 @@ def kept_or_made(keep: Path | None, model: str, make: Callable[[], list[SelfMade
 
 
 def calibrate(
-    live: LiveIndex,
+    live: CatalogIndex,
     encoder: FrameEncoder,
     settings: Settings,
     plan: Plan,
     present: Calibration,
     *,
-    sound: LiveIndex | None = None,
+    sound: CatalogIndex | None = None,
     keep: Path | None = None,
     on_clip: Callable[[str], None] | None = None,
 ) -> Calibrated:
@@ -316,7 +316,7 @@ def _as_fitted(calibration: Calibration) -> Fitted:
 
 
 def _start_sound(
-    present: Calibration, sound: LiveIndex | None, listener: Listener | None, plan: Plan
+    present: Calibration, sound: CatalogIndex | None, listener: Listener | None, plan: Plan
 ) -> SoundCalibration | None:
     """What is listened with first: a background of the catalogue, and the weights that there are."""
     if sound is None or listener is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from index.view import LiveView
+from index.view import CatalogView
 from matcher.background import Background
 from matcher.encoders.base import unit_rows
 
@@ -19,7 +19,7 @@ FEWEST_FRAMES, MOST_FRAMES = 3, 40
 LEAST_QUANTILE = 0.01
 
 
-def draw_background(view: LiveView, *, frames: int, seed: int) -> Background:
+def draw_background(view: CatalogView, *, frames: int, seed: int) -> Background:
     """Frames of many programs, the same number of each, evenly over the frames that it has.
 
     Args:
@@ -48,7 +48,7 @@ def draw_background(view: LiveView, *, frames: int, seed: int) -> Background:
     return Background(vectors, program, _least(vectors, program))
 
 
-def _rows_by_program(view: LiveView) -> list[NDArray[np.int64]]:
+def _rows_by_program(view: CatalogView) -> list[NDArray[np.int64]]:
     """Each program's rows, in time order, one asset after the other."""
     _, rows = view.live_rows()
     program = np.repeat(view.program_position, view.frame_count)

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from index.base import SearchResult, Vectors
 from index.exact import ExactIndex
-from index.live import LiveIndex
-from index.view import LiveView
+from index.view import CatalogIndex, CatalogView
 from matcher.background import Background
 from matcher.calibrate_clips import MadeClip, Stretch
 from matcher.calibrate_kept import SelfMade
@@ -93,7 +92,7 @@ class FewPrograms:
     dropped, and of a handful of programs none may be among them.
     """
 
-    def __init__(self, view: LiveView, programs: Sequence[int]) -> None:
+    def __init__(self, view: CatalogView, programs: Sequence[int]) -> None:
         self.view = view
         ids, rows = view.live_rows()
         chosen = np.isin(view.locate(ids).program_position, np.array(programs, np.int32))
@@ -101,7 +100,7 @@ class FewPrograms:
 
     @cached_property
     def _index(self) -> ExactIndex:
-        index = ExactIndex(self.view.base.shape[1])
+        index = ExactIndex(self.view.d)
         index.add(self.view.vectors_at(self._rows).astype(np.float32), self._ids)
         return index
 
@@ -138,13 +137,13 @@ class RememberingLinker(Linker):
 
     def __init__(
         self,
-        live: LiveIndex,
+        live: CatalogIndex,
         settings: Settings,
         calibration: Calibration,
         *,
         hidden: Sequence[int],
         findings: Findings,
-        sound: LiveIndex | None = None,
+        sound: CatalogIndex | None = None,
     ) -> None:
         super().__init__(live, settings, calibration, hidden=hidden, sound=sound)
         self._findings = findings
@@ -196,12 +195,12 @@ class Examiner:
 
     def __init__(
         self,
-        live: LiveIndex,
+        live: CatalogIndex,
         settings: Settings,
         calibration: Calibration,
         *,
         seed: int,
-        sound: LiveIndex | None = None,
+        sound: CatalogIndex | None = None,
     ) -> None:
         self._findings: defaultdict[tuple[int, Kind], Findings] = defaultdict(dict)
         self._live = live
@@ -209,7 +208,7 @@ class Examiner:
         self._settings = settings
         self._calibration = calibration
         self._seed = seed
-        self._position = {program: position for position, program in enumerate(live.programs)}
+        self._position = {program: position for position, program in enumerate(live.view.programs)}
 
     def look_with(self, calibration: Calibration) -> None:
         """Take other weights and thresholds from now on; what was found is not looked for again."""
@@ -217,7 +216,7 @@ class Examiner:
 
     def describe(self, made: MadeClip, encoder: FrameEncoder) -> SelfMade:
         """Describe a clip's pictures, through all views that any question about it will find promising."""
-        names = [self._live.programs[stretch.program] for stretch in made.stretches]
+        names = [self._live.view.programs[stretch.program] for stretch in made.stretches]
         first, album = describe_clip(made.frames, encoder)
         second_look = SecondLook(encoder, Sampling.parse(self._settings.sampling.clips))
         probes = tuple(rounded(look) for look in second_look.probes(album))
@@ -305,7 +304,7 @@ class Examiner:
         self,
         made: SelfMade,
         kind: Kind,
-        live: LiveIndex,
+        live: CatalogIndex,
         calibration: Calibration,
         hidden: Sequence[int] = (),
         few: Sequence[int] | None = None,
@@ -314,8 +313,8 @@ class Examiner:
         sound = self._sound
         if few is not None:
             # What few programs have is all that a linker asks of a live index.
-            live = cast(LiveIndex, FewPrograms(live.view, few))
-            sound = None if sound is None else cast(LiveIndex, FewPrograms(sound.view, few))
+            live = cast(CatalogIndex, FewPrograms(live.view, few))
+            sound = None if sound is None else cast(CatalogIndex, FewPrograms(sound.view, few))
         linker = RememberingLinker(
             live, self._settings, calibration, hidden=hidden, findings=findings, sound=sound
         )
@@ -337,7 +336,7 @@ class Examiner:
             for candidate in linker.assess(self._source(stretch)):
                 evidence = candidate.evidence
                 if evidence and evidence.excess >= KIN_EXCESS and evidence.coverage >= KIN_COVERAGE:
-                    found[self._live.programs[candidate.program]] = None
+                    found[self._live.view.programs[candidate.program]] = None
         return tuple(found)
 
     def _source(self, stretch: Stretch) -> Descriptors:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from index.view import LiveView
+from index.view import CatalogView
 from matcher.calibrate_layouts import FOREIGN_LAYOUTS, OWN_LAYOUTS
 from matcher.decode import Sampling, sample_frames
 from matcher.errors import InputError, VideoError
@@ -93,7 +93,9 @@ class MadeClip:
     frames: tuple[Frame, ...]
 
 
-def plan_cuts(view: LiveView, *, clips: int, programs: int, sampling: Sampling, seed: int) -> list[list[Cut]]:
+def plan_cuts(
+    view: CatalogView, *, clips: int, programs: int, sampling: Sampling, seed: int
+) -> list[list[Cut]]:
     """Draw programs and cut stretches out of random assets of theirs.
 
     Args:
@@ -120,7 +122,9 @@ def plan_cuts(view: LiveView, *, clips: int, programs: int, sampling: Sampling, 
     return list(cuts.values())
 
 
-def _programs_with_files(view: LiveView, most: int, rng: np.random.Generator) -> list[tuple[int, list[int]]]:
+def _programs_with_files(
+    view: CatalogView, most: int, rng: np.random.Generator
+) -> list[tuple[int, list[int]]]:
     """At most so many programs at random, with those of their assets whose files are there."""
     assets_of: dict[int, list[int]] = {}
     for asset, position in enumerate(view.program_position):
@@ -167,7 +171,7 @@ def _cut(number: int, program: int, asset: int, seconds: float, step: float, rng
 
 
 def make_clips(
-    view: LiveView, cuts: Sequence[Sequence[Cut]], *, sampling: Sampling, seed: int
+    view: CatalogView, cuts: Sequence[Sequence[Cut]], *, sampling: Sampling, seed: int
 ) -> Iterator[MadeClip]:
     """Decode each asset once and make its clips.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from index.view import LiveView
+from index.view import CatalogView
 from matcher.calibrate_clips import Cut, Stretch
 from matcher.decode_sound import SoundPiece, read_sound
 from matcher.lines import MAX_SPEED, MIN_SPEED
@@ -45,7 +45,7 @@ class HeardClip:
 
 
 def heard_of(
-    view: LiveView,
+    view: CatalogView,
     cut: Cut,
     second: Stretch | None,
     strange: Sequence[Stretch],
@@ -90,7 +90,7 @@ def heard_of(
 
 
 def _own(
-    view: LiveView, cut: Cut, second: Stretch | None, length: int, rng: np.random.Generator
+    view: CatalogView, cut: Cut, second: Stretch | None, length: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """The sound of what the clip shows, as fast and in the direction that it shows it."""
     samples = _played(view, cut.stretch)
@@ -106,6 +106,6 @@ def _own(
     return fitted(np.ascontiguousarray(samples), length)
 
 
-def _played(view: LiveView, stretch: Stretch) -> NDArray[np.float32]:
+def _played(view: CatalogView, stretch: Stretch) -> NDArray[np.float32]:
     path = Path(view.assets[stretch.asset].path)
     return read_sound(path, stretch.start_seconds, stretch.stop_seconds)

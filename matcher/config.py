@@ -37,10 +37,20 @@ class SamplingSettings(_Section):
 
 
 class IndexSettings(_Section):
-    """Which FAISS index serves; "auto" chooses by size."""
+    """What searches.
 
+    Attributes:
+        search: "one-stage" has every frame in memory; "two-stage" a vector a shot, and reads the frames of
+            the nearest shots from the tables: for catalogues that outgrow memory.
+        kind: The FAISS index, of the frames or of the shots; "auto" chooses by their number.
+        device: Where it searches.
+        stretches: Of two stages: the frames of so many nearest shots are compared with a frame of a clip.
+    """
+
+    search: Literal["one-stage", "two-stage"] = "one-stage"
     kind: Literal["auto", "flat", "ivf"] = "auto"
     device: Literal["cpu", "gpu"] = "cpu"
+    stretches: int = Field(32, ge=1)
 
 
 class VotingSettings(_Section):

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from index.view import LiveView
+from index.view import CatalogView
 from matcher.decision import SURE_EXCESS, Evidence, Sight
 from matcher.elsewhere import BandReader
 from matcher.lines import TOLERANCE_SECONDS
@@ -136,7 +136,7 @@ class Considered:
     """
 
     clip: Descriptors
-    view: LiveView
+    view: CatalogView
     by_look: tuple[list[Assessed], ...]
 
     def by_key(self) -> dict[tuple[str, int], list[Assessed]]:

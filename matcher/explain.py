@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from index.live import LiveIndex
 from index.rows import AssetRecord, ProgramRecord
-from index.view import LiveView
+from index.view import CatalogIndex, CatalogView
 from matcher.background import Background
 from matcher.calibration import Calibration, calibration_of
 from matcher.config import Settings
@@ -213,7 +212,7 @@ class Explanation:
 
     subject: Subject
     answer: Answer
-    view: LiveView
+    view: CatalogView
     program: int | None
     joined: Joined | None
     picture: Side
@@ -279,10 +278,10 @@ class Explainer:
     """
 
     catalog: Catalog
-    live: LiveIndex
+    live: CatalogIndex
     settings: Settings
     calibration: Calibration
-    sounds: LiveIndex | None = None
+    sounds: CatalogIndex | None = None
 
     @property
     def linker(self) -> Linker:
@@ -419,8 +418,8 @@ class _Source:
         floor: Least similarity that counts.
     """
 
-    live: LiveIndex
-    view: LiveView
+    live: CatalogIndex
+    view: CatalogView
     background: Background
     weights: Weights | SoundWeights
     k: int
@@ -517,7 +516,7 @@ def common_of(joined: Joined) -> Common | None:
     return Common(seen, heard, coincidence, joined.log_odds - together)
 
 
-def _position(view: LiveView, program_id: str) -> int:
+def _position(view: CatalogView, program_id: str) -> int:
     try:
         return view.programs.index(program_id)
     except ValueError:

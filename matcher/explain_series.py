@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from index.live import LiveIndex
-from index.view import LiveView
+from index.view import CatalogIndex, CatalogView
 from matcher.localize import Match
 from matcher.records import Look
 from matcher.voting import Candidate, ballot, collect_hits, vote
@@ -155,7 +154,7 @@ class Neighbours:
         return tuple(vote(voted, hub_margin=hub_margin, candidates=MAX_VOTES))
 
 
-def neighbours(live: LiveIndex, view: LiveView, look: Look, k: int) -> Neighbours:
+def neighbours(live: CatalogIndex, view: CatalogView, look: Look, k: int) -> Neighbours:
     """The ``k`` nearest frames of each of a look's frames; none in an empty store."""
     if len(look) == 0 or live.ntotal == 0:
         empty = np.zeros((len(look), 0))
@@ -167,7 +166,7 @@ def neighbours(live: LiveIndex, view: LiveView, look: Look, k: int) -> Neighbour
 
 
 def series_of(
-    view: LiveView,
+    view: CatalogView,
     look: Look,
     program: int | None,
     matches: tuple[Match, ...],
@@ -196,7 +195,7 @@ def series_of(
 
 
 def _best_in_program(
-    view: LiveView, look: Look, program: int | None
+    view: CatalogView, look: Look, program: int | None
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float64]]:
     """(n,) best similarity over all frames of a program, (n,) in which asset and (n,) when."""
     n = len(look)
@@ -219,7 +218,7 @@ def _best_in_program(
 # ---------------------------------------------------------------- where
 
 
-def matrix_of(view: LiveView, look: Look, series: Series, matches: tuple[Match, ...]) -> Matrix | None:
+def matrix_of(view: CatalogView, look: Look, series: Series, matches: tuple[Match, ...]) -> Matrix | None:
     """Around the longest match's asset; without one, around the most similar frames."""
     window = _window(view, series, matches)
     if window is None:
@@ -242,7 +241,7 @@ def _groups(n: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, n, min(n, MATRIX_SIDE), endpoint=False).astype(np.int64))
 
 
-def _window(view: LiveView, series: Series, matches: tuple[Match, ...]) -> tuple[int, float, float] | None:
+def _window(view: CatalogView, series: Series, matches: tuple[Match, ...]) -> tuple[int, float, float] | None:
     """The asset to be shown, from and to when; None where there is nothing to show."""
     if matches:
         longest = max(matches, key=lambda match: match.run.size)

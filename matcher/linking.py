@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from index.live import LiveIndex
-from index.view import LiveView
+from index.view import CatalogIndex, CatalogView
 from matcher.agreement import FEW_LINES, agreements, rank_agreed
 from matcher.background import Background
 from matcher.calibration import Calibration
@@ -98,8 +97,8 @@ class Kit:
         reach_seconds: How far to either side of its time a row tells of.
     """
 
-    live: LiveIndex
-    view: LiveView
+    live: CatalogIndex
+    view: CatalogView
     background: Background
     weights: Weights | SoundWeights
     k: int
@@ -124,12 +123,12 @@ class Linker:
 
     def __init__(
         self,
-        live: LiveIndex,
+        live: CatalogIndex,
         settings: Settings,
         calibration: Calibration,
         *,
         hidden: Collection[int] = (),
-        sound: LiveIndex | None = None,
+        sound: CatalogIndex | None = None,
     ) -> None:
         self._live = live
         self._sound = sound if settings.sound.enabled and calibration.sound is not None else None
@@ -466,7 +465,7 @@ def _told_apart(ranked: Sequence[Candidate]) -> list[Candidate]:
     return [replace(one, is_weak=one.votes < LEAST_VOTES * ranked[0].votes) for one in ranked]
 
 
-def _band_reader(view: LiveView) -> BandReader:
+def _band_reader(view: CatalogView) -> BandReader:
     """Reads the descriptors of one asset between two times."""
 
     def read_band(asset: int, start: float, stop: float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
@@ -479,7 +478,7 @@ def _band_reader(view: LiveView) -> BandReader:
 def _seen(
     found: Assessed,
     looks: Sequence[tuple[Look, NDArray[np.float32]]],
-    pictures: LiveView,
+    pictures: CatalogView,
     weights: Weights | SoundWeights,
 ) -> Assessed:
     """A candidate of the sound with what the pictures show of its places."""
@@ -495,13 +494,13 @@ def failed(clip_id: str, path: str, failure: Failure, *, model: str, catalog_ver
     return Answer(clip_id, path, "none", (), (), model, catalog_version, failure)
 
 
-def _link(view: LiveView, found: Joined) -> Link:
+def _link(view: CatalogView, found: Joined) -> Link:
     parts = aligned_parts(found)
     segments = tuple(_segment(view, part) for part in parts)
     return Link(view.program_records[found.program].program_id, found.confidence, segments)
 
 
-def _segment(view: LiveView, part: Part) -> Segment:
+def _segment(view: CatalogView, part: Part) -> Segment:
     match = part.match
     return Segment(
         clip_start_seconds=match.clip_start_seconds,

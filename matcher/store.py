@@ -18,9 +18,9 @@ from matcher.inputs import check_unicode
 
 if TYPE_CHECKING:
     from index.catalog import Catalog, Writer
-    from index.live import LiveIndex
     from index.rows import Kind
     from index.rows import ModelInfo as StoredModel
+    from index.view import CatalogIndex
     from matcher.linking import Linker
 
 
@@ -74,7 +74,7 @@ def create_catalog(path: Path, model: ModelInfo) -> Catalog:
         ) from error
 
 
-def open_live(catalog: Catalog, settings: IndexSettings, *, table: Kind = "frames") -> LiveIndex:
+def open_live(catalog: Catalog, settings: IndexSettings, *, table: Kind = "frames") -> CatalogIndex:
     """The live index of a catalog's frames, or of its sounds.
 
     Raises:
@@ -82,16 +82,21 @@ def open_live(catalog: Catalog, settings: IndexSettings, *, table: Kind = "frame
         MissingDependencyError: FAISS or the GPU asked for is missing.
     """
     from index.live import LiveIndex
+    from index.two_stage import TwoStageIndex
 
     with translated(), warnings.catch_warnings():
         # LanceDB warns of the fork that nobody here makes.
         warnings.filterwarnings("ignore", message=".*fork.*")
         device = "cuda" if settings.device == "gpu" else "cpu"
         kind = None if settings.kind == "auto" else settings.kind
+        if settings.search == "two-stage":
+            return TwoStageIndex.open(
+                catalog, kind=kind, device=device, table=table, stretches=settings.stretches
+            )
         return LiveIndex.open(catalog, kind=kind, device=device, table=table)
 
 
-def open_every(catalog: Catalog, settings: IndexSettings) -> list[LiveIndex]:
+def open_every(catalog: Catalog, settings: IndexSettings) -> list[CatalogIndex]:
     """The live indexes of everything that a catalog holds: its frames, and its sounds if there are any.
 
     Raises:
@@ -104,7 +109,7 @@ def open_every(catalog: Catalog, settings: IndexSettings) -> list[LiveIndex]:
 
 def save_caches(
     catalog: Catalog, settings: IndexSettings, writer: Writer, *, force: bool = False
-) -> LiveIndex:
+) -> CatalogIndex:
     """Bring the search caches on the disk up to date; gives the live index of the frames.
 
     Args:
@@ -124,7 +129,7 @@ def save_caches(
     return every[0]
 
 
-def open_linker(catalog: Catalog, settings: Settings, live: LiveIndex | None = None) -> Linker:
+def open_linker(catalog: Catalog, settings: Settings, live: CatalogIndex | None = None) -> Linker:
     """What answers clips from a catalog, as its calibration says.
 
     Args:
@@ -146,7 +151,7 @@ def open_linker(catalog: Catalog, settings: Settings, live: LiveIndex | None = N
     return Linker(live, settings, calibration, sound=sound)
 
 
-def open_sounds(catalog: Catalog, settings: Settings) -> LiveIndex | None:
+def open_sounds(catalog: Catalog, settings: Settings) -> CatalogIndex | None:
     """The live index of a catalog's sounds; None where it holds none, or nobody is to listen.
 
     Raises:
