@@ -161,6 +161,11 @@ class LiveView:
         vectors[~in_base] = self.tail[rows[~in_base] - nb]
         return vectors
 
+    def vectors_of(self, ids: Ids) -> NDArray[np.float16]:
+        """(m, d) float16 of frames that are there, given by (m,) ids."""
+        asset = np.maximum(np.searchsorted(self.first_id, ids, side="right") - 1, 0)
+        return self.vectors_at(self.first_row[asset] + ids - self.first_id[asset])
+
     def live_rows(self) -> tuple[Ids, NDArray[np.int64]]:
         """(n,) ids of all frames, ascending, and (n,) their rows."""
         within = np.arange(self.ntotal) - np.repeat(
