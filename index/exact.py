@@ -5,6 +5,8 @@ Shape letters: ``nq`` queries, ``nb`` stored vectors, ``d`` dimensions, ``k`` ne
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -139,18 +141,36 @@ class ExactIndex:
         Raises:
             ValueError: ``xq`` is not (nq, d) or not finite, or ``k`` < 1.
         """
-        check_k(k)
-        queries = as_vectors(xq, self.d, what="xq")
-        similarities = np.full((queries.shape[0], k), -np.inf, dtype=np.float32)
-        ids = np.full((queries.shape[0], k), NO_ID, dtype=np.int64)
-        for q in range(0, queries.shape[0], QUERY_BLOCK):
-            rows = slice(q, q + QUERY_BLOCK)
+
+        def blocks() -> Iterator[tuple[Ids, Vectors]]:
             for b in range(0, self.ntotal, BASE_BLOCK):
-                block = queries[rows] @ self._vectors[b : b + BASE_BLOCK].T
-                block_ids = np.broadcast_to(self._ids[b : b + BASE_BLOCK], block.shape)
-                similarities[rows], ids[rows] = best_first(
-                    np.concatenate([similarities[rows], block], axis=1),
-                    np.concatenate([ids[rows], block_ids], axis=1),
-                    k,
-                )
-        return SearchResult(similarities=similarities, ids=ids)
+                yield self._ids[b : b + BASE_BLOCK], self._vectors[b : b + BASE_BLOCK]
+
+        return search_blocks(blocks(), as_vectors(xq, self.d, what="xq"), k)
+
+
+def search_blocks(blocks: Iterable[tuple[Ids, Vectors]], xq: Vectors, k: int) -> SearchResult:
+    """Brute force over vectors that come block by block, so that they need not all be in memory.
+
+    Args:
+        blocks: (m,) ids and (m, d) float32 vectors of each.
+        xq: (nq, d) float32.
+        k: Neighbours of each query, ties to the lower id.
+
+    Raises:
+        ValueError: ``k`` < 1.
+    """
+    check_k(k)
+    similarities = np.full((xq.shape[0], k), -np.inf, dtype=np.float32)
+    ids = np.full((xq.shape[0], k), NO_ID, dtype=np.int64)
+    for base_ids, base in blocks:
+        for q in range(0, xq.shape[0], QUERY_BLOCK):
+            rows = slice(q, q + QUERY_BLOCK)
+            block = xq[rows] @ base.T
+            block_ids = np.broadcast_to(base_ids, block.shape)
+            similarities[rows], ids[rows] = best_first(
+                np.concatenate([similarities[rows], block], axis=1),
+                np.concatenate([ids[rows], block_ids], axis=1),
+                k,
+            )
+    return SearchResult(similarities=similarities, ids=ids)

@@ -13,62 +13,24 @@ import functools
 import importlib
 import importlib.metadata
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.base import NO_ID, Ids, SearchResult, Vectors
+from index.engines import KINDS, PQ_BITS, TRAIN_PER_LIST, choose_nlist, choose_nprobe, pq_parts
 from index.errors import BackendMissingError, IndexStoreError
 from index.exact import as_new_ids, as_vectors, best_first, check_k
+from index.gpu import GpuCopy
+from index.ids import IdSet
+from index.selectors import Range, Selector, merged
 
 DISTRIBUTIONS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs")
 _EXTRAS = "program-matcher[cpu], program-matcher[gpu] (CUDA 12) or program-matcher[gpu-cuvs] (CUDA 13)"
-
-#: ``flat``: exact. ``ivf``: inverted lists of float32. ``ivf-fp16``: inverted lists of float16, half
-#: the memory and, for vectors that were float16 already (as the catalog's are), the same answers.
-Kind = Literal["flat", "ivf", "ivf-fp16"]
-KINDS: tuple[str, ...] = get_args(Kind)
-
-FLAT_MAX = 200_000
-IVF_MAX = 4_000_000
-#: FAISS's GPU kernels keep at most so many neighbours.
-GPU_MAX_K = 2048
-#: Vectors a centroid to train on; FAISS warns below 39 and samples down above 256.
-TRAIN_PER_LIST = 64
-
-
-def choose_kind(n: int) -> Kind:
-    """The index type for ``n`` vectors.
-
-    Up to 200,000 an exact search costs single milliseconds, so nothing is approximated; up to 4
-    million (8 GB at d = 512) inverted lists hold float32; beyond, float16. Both inverted types can
-    remove and can be cloned to a GPU; HNSW cannot remove, so it is no choice here.
-
-    Raises:
-        ValueError: ``n`` < 0.
-    """
-    if n < 0:
-        raise ValueError(f"n must not be negative, got {n}")
-    if n <= FLAT_MAX:
-        return "flat"
-    return "ivf" if n <= IVF_MAX else "ivf-fp16"
-
-
-def choose_nlist(n: int) -> int:
-    """Inverted lists for ``n`` vectors: 4·√n, but so few that each has 39 to train on.
-
-    Source: FAISS wiki, "Guidelines to choose an index" (4·√n to 16·√n; 30 to 256 a centroid).
-    """
-    return max(1, min(4 * math.isqrt(max(n, 0)), n // 39))
-
-
-def choose_nprobe(nlist: int) -> int:
-    """Lists to visit: one in 32, at least 16 and at most 256 (and never more than there are)."""
-    return min(nlist, max(16, min(nlist // 32, 256)))
 
 
 @dataclass(frozen=True)
@@ -183,63 +145,20 @@ def require_gpu(device: str) -> int | None:
     return number
 
 
-class _IdSet:
-    """The ids in use, sorted; appending ids above the highest (the usual case) copies nothing."""
-
-    def __init__(self, ids: Ids) -> None:
-        self._chunks: list[Ids] = [np.sort(ids)]
-        self._highest = int(ids.max()) if ids.size else -1
-        self.size = int(ids.size)
-
-    def sorted(self) -> Ids:
-        if len(self._chunks) > 1:
-            self._chunks = [np.concatenate(self._chunks)]
-        return self._chunks[0]
-
-    def first_used(self, ids: Ids) -> int | None:
-        """One of ``ids`` that is in the set already, or None."""
-        if ids.size == 0 or int(ids.min()) > self._highest:
-            return None
-        used = np.isin(ids, self.sorted())
-        return int(ids[used][0]) if bool(used.any()) else None
-
-    def add(self, ids: Ids) -> None:
-        if ids.size == 0:
-            return
-        if int(ids.min()) > self._highest:
-            self._chunks.append(np.sort(ids))
-        else:
-            self._chunks = [np.sort(np.concatenate([self.sorted(), ids]))]
-        self._highest = max(self._highest, int(ids.max()))
-        self.size += int(ids.size)
-
-    def remove_ranges(self, ranges: Sequence[tuple[int, int]]) -> Ids:
-        """Take out the ids of the half-open ranges; returns those that there were."""
-        ids = self.sorted()
-        gone = np.zeros(ids.size, dtype=np.bool_)
-        for start, stop in ranges:
-            low, high = np.searchsorted(ids, [start, stop])
-            gone[low:high] = True
-        kept, removed = ids[~gone], ids[gone]
-        self._chunks = [kept]
-        self.size = int(kept.size)
-        self._highest = int(kept[-1]) if kept.size else -1
-        return removed
-
-
 class FaissIndex:
     """A :class:`index.base.VectorIndex` in FAISS, on the CPU or one GPU.
 
-    The CPU index is always the truth. With a GPU, the first search after a change clones it there
-    anew: GPU indexes cannot remove ids, and a program comes or goes seldom beside the searches.
+    The CPU index is always the truth; see :mod:`index.gpu` for what a GPU does beside it. The similarities
+    that a kind of :data:`index.engines.COMPRESSED` gives are rough: rank its answers anew
+    (:mod:`index.rerank`).
 
     Not safe to change while another thread searches; :class:`index.live.LiveIndex` locks.
 
     Args:
         d: Dimensions of a vector.
-        kind: "flat", "ivf" or "ivf-fp16"; see :func:`choose_kind`.
-        nlist: Inverted lists; default by :func:`choose_nlist` from the vectors trained on.
-        nprobe: Lists to visit; default by :func:`choose_nprobe`. ``nprobe == nlist`` is exact.
+        kind: See :data:`index.engines.KINDS` and :func:`index.engines.choose_kind`.
+        nlist: Inverted lists; default by :func:`index.engines.choose_nlist` from the vectors trained on.
+        nprobe: Lists to visit; default by :func:`index.engines.choose_nprobe`. ``nprobe == nlist`` is exact.
         device: "cpu", "cuda" or "cuda:N".
 
     Raises:
@@ -264,14 +183,13 @@ class FaissIndex:
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self._faiss = load_faiss()
-        self._gpu = require_gpu(device)
-        self._d, self._kind = d, kind
+        gpu = require_gpu(device)
+        self._d, self._kind, self._device = d, kind, device
         self._nlist, self._nprobe = nlist, nprobe
         # Inverted lists begin with training, which wants vectors.
         self._index: Any = self._new_flat() if kind == "flat" else None
-        self._ids = _IdSet(np.zeros(0, dtype=np.int64))
-        self._on_gpu: Any = None
-        self._gpu_resources: Any = None
+        self._ids = IdSet(np.zeros(0, dtype=np.int64))
+        self._gpu = None if gpu is None else GpuCopy(self._faiss, gpu, kind)
 
     @property
     def d(self) -> int:
@@ -280,8 +198,13 @@ class FaissIndex:
 
     @property
     def kind(self) -> str:
-        """One of :data:`KINDS`."""
+        """One of :data:`index.engines.KINDS`."""
         return self._kind
+
+    @property
+    def device(self) -> str:
+        """Where it searches: "cpu", "cuda" or "cuda:N"."""
+        return self._device
 
     @property
     def ntotal(self) -> int:
@@ -302,6 +225,14 @@ class FaissIndex:
     def ids(self) -> Ids:
         """(ntotal,) the ids stored, ascending; not to be written to."""
         return self._ids.sorted()
+
+    @property
+    def imbalance(self) -> float:
+        """How unequal the inverted lists are: 1 when all are as long, n when one list holds all.
+
+        A search visits on average so many times the vectors that it would in equal lists. 1 for ``flat``.
+        """
+        return float(self._index.invlists.imbalance_factor()) if self.nlist and self.ntotal else 1.0
 
     @property
     def raw(self) -> Any:
@@ -335,10 +266,30 @@ class FaissIndex:
         if n > nlist * TRAIN_PER_LIST:
             rows = np.random.default_rng(0).choice(n, nlist * TRAIN_PER_LIST, replace=False)
             vectors = vectors[np.sort(rows)]
+        if self._kind == "ivf-pq" and vectors.shape[0] < 1 << PQ_BITS:
+            # A code book needs as many as it has entries.
+            vectors = np.resize(vectors, (1 << PQ_BITS, self._d))
         index = self._new_ivf(nlist)
         index.train(vectors)
         index.nprobe = min(nlist, self._nprobe or choose_nprobe(nlist))
         self._index = index
+
+    def empty_copy(self, device: str = "cpu") -> FaissIndex:
+        """An index with the same centroids and nothing in it, so that training is done once for many.
+
+        Raises:
+            BackendMissingError: The GPU asked for is not there.
+            ValueError: There are no centroids yet.
+        """
+        if self.ntotal:
+            raise ValueError("only an empty index is copied")
+        copy = FaissIndex(self._d, kind=self._kind, nlist=self._nlist, nprobe=self._nprobe, device=device)
+        copy._index = self._faiss.clone_index(self.raw)
+        return copy
+
+    def first_used(self, ids: Ids) -> int | None:
+        """One of ``ids`` that is stored already, or None."""
+        return self._ids.first_used(ids)
 
     def add(self, xb: Vectors, ids: Ids) -> None:
         """Store ``xb`` (nb, d) under ``ids`` (nb,). An untrained index trains on ``xb`` first.
@@ -348,7 +299,7 @@ class FaissIndex:
         """
         vectors = as_vectors(xb, self._d, what="xb")
         new_ids = as_new_ids(ids, vectors.shape[0])
-        used = self._ids.first_used(new_ids)
+        used = self.first_used(new_ids)
         if used is not None:
             raise ValueError(f"id {used} is used already")
         if new_ids.size == 0:
@@ -357,52 +308,68 @@ class FaissIndex:
             self.train(vectors)
         self._index.add_with_ids(vectors, new_ids)
         self._ids.add(new_ids)
-        self._on_gpu = None
+        if self._gpu is not None:
+            self._gpu.add(vectors, new_ids)
 
     def remove_range(self, start: int, stop: int) -> int:
         """Take out all ids in ``[start, stop)``; returns how many there were."""
         return self.remove_ranges([(start, stop)])
 
-    def remove_ranges(self, ranges: Sequence[tuple[int, int]]) -> int:
+    def remove_ranges(self, ranges: Sequence[Range]) -> int:
         """Take out all ids of many half-open ranges in one pass; returns how many there were."""
-        removed = self._ids.remove_ranges(ranges)
-        if removed.size == 0:
+        gone = merged(ranges)
+        removed = self._ids.remove_ranges(gone)
+        if removed == 0:
             return 0
-        if len(ranges) == 1:
-            selector = self._faiss.IDSelectorRange(*ranges[0])
-        else:
-            selector = self._faiss.IDSelectorBatch(removed)
-        self._index.remove_ids(selector)
-        self._on_gpu = None
-        return int(removed.size)
+        Selector(self._faiss, gone).remove_from(self._index)
+        if self._gpu is not None:
+            self._gpu.remove(gone, removed)
+        return removed
 
-    def search(self, xq: Vectors, k: int) -> SearchResult:
+    def search(self, xq: Vectors, k: int, *, within: Sequence[Range] | None = None) -> SearchResult:
         """The k nearest of each row of ``xq`` (nq, d).
+
+        Args:
+            xq: (nq, d) queries.
+            k: Neighbours.
+            within: Half-open ranges of ids; only these are found. So many more lists are visited as
+                the ids are fewer, on the CPU: what is near is found as surely as without.
 
         Raises:
             ValueError: ``xq`` is not (nq, d) or not finite, or ``k`` < 1.
         """
         check_k(k)
         queries = as_vectors(xq, self._d, what="xq")
+        selected = None if within is None else merged(within)
+        n = self.ntotal if selected is None else self._ids.count(selected)
         similarities = np.full((queries.shape[0], k), -np.inf, dtype=np.float32)
         ids = np.full((queries.shape[0], k), NO_ID, dtype=np.int64)
-        if self.ntotal == 0:
+        if n == 0 or queries.shape[0] == 0:
             return SearchResult(similarities=similarities, ids=ids)
+        raw_search = self._raw_search if selected is None else self._search_within(selected, n)
+        if self._kind != "flat":
+            found, found_ids = raw_search(queries, k)
+            if not is_strictly_descending(found):
+                found, found_ids = best_first(found, found_ids, k)
+            return SearchResult(similarities=found, ids=found_ids)
         # FAISS keeps any of the vectors that tie at the k-th place. One column more shows whether
         # there is such a tie; those rows are searched again, wider, until it is resolved.
         rows = np.arange(queries.shape[0])
-        wide = min(k + 1, self.ntotal)
+        wide = min(k + 1, n)
         while rows.size:
-            found, found_ids = self._raw_search(queries[rows], wide)
+            found, found_ids = raw_search(queries[rows], wide)
             similarities[rows], ids[rows] = best_first(found, found_ids, k)
-            if self._kind != "flat" or wide == self.ntotal:
+            if wide == n:
                 break
             rows = rows[found[:, -1] == similarities[rows, k - 1]]
-            wide = min(4 * wide, self.ntotal)
+            wide = min(4 * wide, n)
         return SearchResult(similarities=similarities, ids=ids)
 
     def contents(self, block: int = 65536) -> Iterator[tuple[Ids, Vectors]]:
-        """What is stored, in no promised order: (m,) ids and (m, d) vectors, ``block`` rows at most."""
+        """What is stored, in no promised order: (m,) ids and (m, d) vectors, ``block`` rows at most.
+
+        A compressed kind gives what its codes stand for; :meth:`stand_for` tells whether rightly.
+        """
         if self.ntotal == 0:
             return
         if self._kind == "flat":
@@ -412,15 +379,31 @@ class FaissIndex:
                 yield order[start : start + m], self._index.index.reconstruct_n(start, m)
             return
         lists = self._index.invlists
-        dtype = np.dtype(np.float32 if self._kind == "ivf" else np.float16)
         for number in range(self.nlist):
             size = int(lists.list_size(number))
-            if size == 0:
-                continue
-            # A list's memory is FAISS's own and moves at the next add: copy.
-            list_ids = self._faiss.rev_swig_ptr(lists.get_ids(number), size).copy()
-            codes = self._faiss.rev_swig_ptr(lists.get_codes(number), size * self._d * dtype.itemsize)
-            yield list_ids, codes.view(dtype).reshape(size, self._d).astype(np.float32)
+            if size:
+                # A list's memory is FAISS's own and moves at the next add: copy.
+                list_ids = self._faiss.rev_swig_ptr(lists.get_ids(number), size).copy()
+                yield list_ids, self._list_vectors(number, size)
+
+    def stand_for(self, stored: Vectors, xb: Vectors) -> NDArray[np.bool_]:
+        """Which of the vectors that :meth:`contents` gave are what the index makes of ``xb`` (nb, d).
+
+        A product code is chosen by rounded arithmetic, whose last digit depends on how many vectors are
+        encoded at once: there, one that is as near as the nearest will do.
+        """
+        if self._kind == "ivf-fp16":
+            xb = xb.astype(np.float16).astype(np.float32)
+        if self._kind != "ivf-pq":
+            same: NDArray[np.bool_] = (stored == xb).all(axis=1)
+            return same
+        # Not the index's own sa_encode and sa_decode: the latter crashes once it has been through a file.
+        vectors, pq = as_vectors(xb, self._d, what="xb"), self._index.pq
+        middles = self._centroids(self._index.quantizer.search(vectors, 1)[1][:, 0])
+        best = pq.decode(pq.compute_codes(vectors - middles)) + middles
+        error, least = (((codes - xb) ** 2).sum(axis=1) for codes in (stored, best))
+        as_near: NDArray[np.bool_] = error <= least * 1.001 + 1e-6
+        return as_near
 
     def write(self, path: Path) -> None:
         """Write the CPU index to a file; the caller sees to atomicity.
@@ -433,8 +416,13 @@ class FaissIndex:
         self._faiss.write_index(self._index, str(path))
 
     @classmethod
-    def read(cls, path: Path, *, device: str = "cpu") -> FaissIndex:
+    def read(cls, path: Path, *, nprobe: int | None = None, device: str = "cpu") -> FaissIndex:
         """Read what :meth:`write` wrote.
+
+        Args:
+            path: The file.
+            nprobe: Lists to visit; default as the file says.
+            device: "cpu", "cuda" or "cuda:N".
 
         Raises:
             BackendMissingError: FAISS, or the GPU asked for, is not there.
@@ -445,56 +433,131 @@ class FaissIndex:
             raw = faiss.read_index(str(path))
         except RuntimeError as error:
             raise IndexStoreError(f"{path} is no readable FAISS index: {error}") from error
-        kinds = {"IndexIDMap2": "flat", "IndexIVFFlat": "ivf", "IndexIVFScalarQuantizer": "ivf-fp16"}
-        kind = kinds.get(type(raw).__name__)
+        kind = _KIND_OF.get(type(raw).__name__)
         if kind is None:
             raise IndexStoreError(f"{path} holds a {type(raw).__name__}, which this version does not use")
-        index = cls(int(raw.d), kind=kind, device=device)
+        index = cls(int(raw.d), kind=kind, nprobe=nprobe, device=device)
+        if nprobe is not None and kind != "flat":
+            raw.nprobe = min(int(raw.nlist), nprobe)
         index._index = raw
-        index._ids = _IdSet(_stored_ids(faiss, raw, kind))
+        index._ids = IdSet(_stored_ids(faiss, raw, kind))
         return index
 
     def _new_flat(self) -> Any:
-        return self._faiss.IndexIDMap2(self._faiss.IndexFlatIP(self._d))
+        return self._faiss.IndexIDMap(self._faiss.IndexFlatIP(self._d))
 
     def _new_ivf(self, nlist: int) -> Any:
-        faiss = self._faiss
-        quantizer = faiss.IndexFlatIP(self._d)
+        faiss, d = self._faiss, self._d
+        quantizer, metric = faiss.IndexFlatIP(d), faiss.METRIC_INNER_PRODUCT
         if self._kind == "ivf":
-            index = faiss.IndexIVFFlat(quantizer, self._d, nlist, faiss.METRIC_INNER_PRODUCT)
-        else:
+            index = faiss.IndexIVFFlat(quantizer, d, nlist, metric)
+        elif self._kind == "ivf-fp16":
             # Without residuals, a vector that was float16 is stored as it was.
-            index = faiss.IndexIVFScalarQuantizer(
-                quantizer,
-                self._d,
-                nlist,
-                faiss.ScalarQuantizer.QT_fp16,
-                faiss.METRIC_INNER_PRODUCT,
-                False,
-            )
+            fp16 = faiss.ScalarQuantizer.QT_fp16
+            index = faiss.IndexIVFScalarQuantizer(quantizer, d, nlist, fp16, metric, False)
+        else:
+            # Of what the centroid leaves: of films' descriptors, half the candidates then recall as much.
+            index = faiss.IndexIVFPQFastScan(quantizer, d, nlist, pq_parts(d), PQ_BITS, metric)
+            index.by_residual = True
+            index.pq.cp.min_points_per_centroid = 1
         index.cp.seed = 0
         index.cp.min_points_per_centroid = 1  # few vectors are no fault here; FAISS would print
         return index
 
     def _raw_search(self, queries: Vectors, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """(nq, k) similarities and ids as FAISS orders them, padded with ``-inf`` and ``NO_ID``."""
-        index = self._index
-        if self._gpu is not None and k <= GPU_MAX_K:
-            index = self._gpu_index()
-        found, found_ids = index.search(queries, k)
-        found[found_ids < 0] = -np.inf
-        return found, found_ids
+        answer = None if self._gpu is None else self._gpu.search(self._index, queries, k)
+        found, found_ids = answer or self._index.search(queries, k)
+        return _padded(found, found_ids)
 
-    def _gpu_index(self) -> Any:
-        if self._on_gpu is None:
-            if self._gpu_resources is None:
-                self._gpu_resources = self._faiss.StandardGpuResources()
-            self._on_gpu = self._faiss.index_cpu_to_gpu(self._gpu_resources, self._gpu, self._index)
-            if int(self._on_gpu.ntotal) != self.ntotal:
-                raise BackendMissingError(
-                    f"the GPU holds {int(self._on_gpu.ntotal)} of {self.ntotal} vectors; use --device cpu"
-                )
-        return self._on_gpu
+    def _search_within(self, ranges: Sequence[Range], n: int) -> _RawSearch:
+        """As :meth:`_raw_search`, of the ``n`` vectors in ``ranges`` alone."""
+        selector = Selector(self._faiss, ranges)
+        options = {}
+        if self._kind != "flat":
+            options["nprobe"] = min(self.nlist, math.ceil(self._index.nprobe * self.ntotal / n))
+
+        def search(queries: Vectors, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+            return _padded(*selector.search(self._index, queries, k, **options))
+
+        return search
+
+    def _list_vectors(self, number: int, size: int) -> Vectors:
+        """(size, d) the vectors of one inverted list."""
+        lists, faiss = self._index.invlists, self._faiss
+        if self._kind == "ivf-pq":
+            return self._list_decoded(number, size)
+        dtype = np.dtype(np.float32 if self._kind == "ivf" else np.float16)
+        codes = faiss.rev_swig_ptr(lists.get_codes(number), size * self._d * dtype.itemsize)
+        vectors: Vectors = codes.view(dtype).reshape(size, self._d).astype(np.float32)
+        return vectors
+
+    def _list_decoded(self, number: int, size: int) -> Vectors:
+        """As :meth:`_list_vectors`, of 4-bit codes, which lie interleaved in blocks of 32 vectors."""
+        index, faiss = self._index, self._faiss
+        lists = faiss.downcast_InvertedLists(index.invlists)
+        per_block, packer = int(lists.n_per_block), index.get_CodePacker()
+        n_blocks = -(-size // per_block)
+        packed = faiss.rev_swig_ptr(lists.get_codes(number), n_blocks * int(lists.block_size)).copy()
+        codes = np.zeros((n_blocks * per_block, int(index.code_size)), dtype=np.uint8)
+        for block in range(n_blocks):
+            source = packed[block * int(lists.block_size) :]
+            packer.unpack_all(faiss.swig_ptr(source), faiss.swig_ptr(codes[block * per_block :]))
+        vectors: Vectors = index.pq.decode(codes[:size]) + self._centroids(np.array([number]))
+        return vectors
+
+    def _centroids(self, lists: NDArray[np.int64]) -> Vectors:
+        """(n, d) the middles of inverted lists."""
+        middles: Vectors = self._index.quantizer.reconstruct_batch(lists)
+        return middles
+
+
+class HalfSearch:
+    """Brute force over a few float16 vectors as they are: making them float32 first takes ten times as long.
+
+    Args:
+        d: Dimensions of a vector.
+    """
+
+    def __init__(self, d: int) -> None:
+        faiss = load_faiss()
+        half = faiss.ScalarQuantizer.QT_fp16
+        self._index = faiss.IndexScalarQuantizer(d, half, faiss.METRIC_INNER_PRODUCT)
+
+    def search(
+        self, xq: Vectors, xb: NDArray[np.float16], k: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """(nq, k) similarities and rows of ``xb`` (nb, d), which are at least k."""
+        self._index.reset()
+        self._index.add_sa_codes(np.ascontiguousarray(xb).view(np.uint8))
+        found, rows = self._index.search(xq, k)
+        return found, rows
+
+
+_RawSearch = Callable[[Vectors, int], tuple[NDArray[np.float32], NDArray[np.int64]]]
+_KIND_OF = {
+    "IndexIDMap": "flat",
+    "IndexIDMap2": "flat",
+    "IndexIVFFlat": "ivf",
+    "IndexIVFScalarQuantizer": "ivf-fp16",
+    "IndexIVFPQFastScan": "ivf-pq",
+}
+
+
+def _padded(
+    found: NDArray[np.float32], found_ids: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """FAISS gives places without a neighbour the lowest float, or (by product codes) a made-up one."""
+    found[found_ids < 0] = -np.inf
+    return found, found_ids
+
+
+def is_strictly_descending(similarities: NDArray[np.float32]) -> bool:
+    """Whether each row of (nq, k) falls from each place to the next, so that sorting would change nothing.
+
+    Two places without a neighbour, both ``-inf``, do not fall; nor do ties, whose ids may be out of order.
+    """
+    return bool((similarities[:, :-1] > similarities[:, 1:]).all())
 
 
 def _stored_ids(faiss: Any, raw: Any, kind: str) -> Ids:

@@ -19,15 +19,22 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index import drift
 from index.base import Ids, SearchResult, Vectors
+from index.drift import Drift, Training
+from index.engines import COMPRESSED, TRAIN_PER_LIST, candidates_for, choose_kind, choose_nlist
 from index.errors import CatalogError, IndexStoreError
-from index.faiss_backend import TRAIN_PER_LIST, FaissIndex, choose_kind, choose_nlist
+from index.exact import as_vectors, check_k
+from index.rerank import reranked
 from index.rows import MAX_FRAMES, ORDINAL_BITS, AssetRecord, Kind, ProgramRecord, count_of, id_range
+from index.selectors import Range
+from index.shards import Engine, devices_of, new_engine, read_engine, write_engine
 from index.snapshot import Snapshot, SnapshotError, cache_folder, current_name, load_snapshot, save_snapshot
 from index.view import BLOCK_ROWS, CatalogView, FrameInfo, LiveView
 
@@ -50,25 +57,35 @@ class LiveIndex:
     calls takes :attr:`view` once and asks that.
     """
 
-    def __init__(self, catalog: Catalog, *, kind: str | None, device: str, table: Kind) -> None:
+    def __init__(self, catalog: Catalog, plan: EnginePlan, table: Kind) -> None:
         if catalog.model_of(table) is None:
             catalog.refresh()  # the first sounds may have come since
         model = catalog.model_of(table)
         if model is None:
             raise ValueError(f"the store {catalog.path} holds no sounds: Writer.use_sound was never called")
         self._catalog = catalog
-        self._wanted_kind, self._device = kind, device
+        self._plan = plan
+        self._devices = devices_of(plan.device, plan.shards)
         self._table, self._model = table, model
         self._cache = cache_folder(catalog.path, self._model.fingerprint)
         self._changing = threading.RLock()
         self._using_faiss = threading.Lock()
         self._view = self._empty_view()
-        self._faiss = FaissIndex(self._model.d, device=device)
+        self._faiss = self._new_engine("flat")
+        self._training: Training | None = None
+        self._drift: Drift | None = None
         self._snapshot_name: str | None = None
 
     @classmethod
     def open(
-        cls, catalog: Catalog, *, kind: str | None = None, device: str = "cpu", table: Kind = "frames"
+        cls,
+        catalog: Catalog,
+        *,
+        kind: str | None = None,
+        device: str = "cpu",
+        shards: int | None = None,
+        nprobe: int | None = None,
+        table: Kind = "frames",
     ) -> LiveIndex:
         """Load the snapshot, if a good one is there, and bring it to what the catalog shows.
 
@@ -77,17 +94,20 @@ class LiveIndex:
 
         Args:
             catalog: The store; it is refreshed.
-            kind: A FAISS kind; default by the number of frames.
-            device: "cpu", "cuda" or "cuda:N".
+            kind: One of :data:`index.engines.KINDS`; default by the number of frames.
+            device: "cpu", "cuda" (all GPUs there are) or "cuda:N". Where no GPU is there, or the index
+                does not fit on it, the CPU serves, with a line of warning.
+            shards: Parts that the programs are dealt to; default one, or one for each GPU.
+            nprobe: Inverted lists to visit; default by rule.
             table: What to search: "frames" or "sounds". Programs and assets are the same, at the same
                 positions, for both.
 
         Raises:
-            BackendMissingError: FAISS, or the GPU asked for, is not there.
+            BackendMissingError: FAISS, or the GPU of that number, is not there.
             CatalogError: The tables are damaged.
-            ValueError: Sounds are asked for and the store holds none.
+            ValueError: Sounds are asked for and the store holds none, or an argument is out of range.
         """
-        live = cls(catalog, kind=kind, device=device, table=table)
+        live = cls(catalog, EnginePlan(kind, device, shards, nprobe), table)
         live._start(live._load_snapshot())
         return live
 
@@ -138,14 +158,36 @@ class LiveIndex:
         """Assets by position."""
         return self._view.assets
 
-    def search(self, xq: Vectors, k: int) -> SearchResult:
+    @property
+    def training(self) -> Training | None:
+        """When the centroids were made; None for a kind without any."""
+        return self._training
+
+    @property
+    def drift(self) -> Drift | None:
+        """How the index stood when a snapshot was last written; None for a kind without centroids."""
+        return self._drift
+
+    def search(self, xq: Vectors, k: int, *, within: Sequence[Range] | None = None) -> SearchResult:
         """The k nearest frames of each row of ``xq`` (nq, d); see :class:`index.base.VectorIndex`.
+
+        Args:
+            xq: (nq, d) queries.
+            k: Neighbours.
+            within: Half-open ranges of ids that alone are found; :class:`index.subset.Subset` makes them
+                of programs.
 
         Raises:
             ValueError: ``xq`` is not (nq, d) or not finite, or ``k`` < 1.
         """
+        return self._search(xq, k, within)[0]
+
+    def _search(
+        self, xq: Vectors, k: int, within: Sequence[Range] | None = None
+    ) -> tuple[SearchResult, LiveView]:
+        """As :meth:`search`, with the state that was searched."""
         with self._using_faiss:
-            return self._faiss.search(xq, k)
+            return _answer(self._faiss, self._view, xq, k, within), self._view
 
     def locate(self, ids: Ids) -> FrameInfo:
         """Where frames are from; see :meth:`LiveView.locate`."""
@@ -171,16 +213,31 @@ class LiveIndex:
         """
         with self._changing:
             if self._catalog.refresh() == self._view.version:
-                return False
+                return self._adopt_snapshot()
             old = self._view
             held = {asset.number for asset in old.assets}
             state = self._read_state(held)
             view = _extended(old, _rows_of_view(old), state)
             gone = sorted(held - {record.number for record in state.programs})
             self._change_faiss(view, gone, new_from=old.row_seconds.size)
-            if view.tail.shape[0] > SAVE_ABOVE * view.base.shape[0]:
-                self._rebase()
+            self._adopt_snapshot()
             return True
+
+    def retrain(self, writer: Writer) -> None:
+        """Make centroids of what there is now, beside the index that answers, and swap; save a snapshot.
+
+        Other processes take the new centroids from the snapshot at their next :meth:`refresh`. A kind
+        without centroids is made anew all the same.
+
+        Raises:
+            CatalogError: The tables are damaged.
+            ValueError: The writer is another store's, or its lock is released.
+        """
+        with self._changing:
+            self._check_writer(writer)
+            self.refresh()
+            self._show(self._view, self._build_faiss(self._view, self._kind_for(self._view)))
+            self._save()
 
     def rebuild(self, writer: Writer | None = None) -> None:
         """Read everything from the tables and train anew; with a writer, also save it.
@@ -215,7 +272,7 @@ class LiveIndex:
             self.refresh()
             if not (force or self._save_is_due()):
                 return False
-            kind = self._wanted_kind or choose_kind(self.ntotal)
+            kind = self._kind_for(self._view)
             if kind != self.kind:
                 self._show(self._view, self._build_faiss(self._view, kind))
             self._save()
@@ -262,6 +319,7 @@ class LiveIndex:
 
     def _load_snapshot(self) -> Snapshot | None:
         try:
+            self._snapshot_name = current_name(self._cache)
             return load_snapshot(self._cache, fingerprint=self._model.fingerprint, d=self._model.d)
         except SnapshotError as error:
             _log.warning("%s; reading everything from the tables (matcher index rebuild repairs it)", error)
@@ -279,10 +337,16 @@ class LiveIndex:
                 snapshot = None
         if view is None:
             view = _extended(self._empty_view(), {}, self._read_state(set()))
-        faiss = self._read_faiss(snapshot, view) if snapshot is not None else None
-        if faiss is None:
-            faiss = self._build_faiss(view, self._wanted_kind or choose_kind(view.ntotal))
-        self._show(view, faiss)
+        engine = self._read_faiss(snapshot, view) if snapshot is not None else None
+        if engine is None:
+            engine = self._build_faiss(view, self._kind_for(view))
+        self._show(view, engine)
+
+    def _kind_for(self, view: LiveView) -> str:
+        return self._plan.kind or choose_kind(view.ntotal)
+
+    def _new_engine(self, kind: str) -> Engine:
+        return new_engine(self._model.d, kind, self._devices, nprobe=self._plan.nprobe)
 
     def _view_on(self, snapshot: Snapshot) -> LiveView:
         """The catalog's state with the snapshot as the base and the rest read from the tables.
@@ -294,19 +358,30 @@ class LiveIndex:
         base = replace(self._empty_view(), base=snapshot.vectors, row_seconds=snapshot.t_seconds)
         return _extended(base, _rows_of_snapshot(snapshot, state.assets, self._table), state)
 
-    def _rebase(self) -> None:
+    def _adopt_snapshot(self) -> bool:
         """Move this reader to a newer snapshot, so that its tail does not grow for ever.
 
-        FAISS stays as it is: frames keep their ids, only where their rows lie changes.
+        FAISS stays as it is, for frames keep their ids and only where their rows lie changes; unless
+        another process has made new centroids. Returns whether it did.
         """
         try:
-            if current_name(self._cache) == self._snapshot_name:
-                return
+            name = current_name(self._cache)
+            if name in (None, self._snapshot_name):
+                return False
+            self._snapshot_name = name  # good or not, it is looked at once
             snapshot = load_snapshot(self._cache, fingerprint=self._model.fingerprint, d=self._model.d)
-        except SnapshotError:
-            return  # the next open warns of it; this reader has all it needs
-        if snapshot is not None:
+            if snapshot is None:
+                return False
             self._move_to(snapshot)
+        except SnapshotError:
+            return False  # the next open warns of it; this reader has all it needs
+        if snapshot.training is None or snapshot.training == self._training:
+            return False
+        engine = self._read_faiss(snapshot, self._view)
+        if engine is None:
+            return False
+        self._show(self._view, engine)
+        return True
 
     def _move_to(self, snapshot: Snapshot) -> None:
         """Show the same state with the snapshot as the base; the tail is what it lacks."""
@@ -330,13 +405,14 @@ class LiveIndex:
         self._view = _extended(base, _rows_of_snapshot(snapshot, old.assets, self._table), state)
         self._snapshot_name = snapshot.folder.name
 
-    def _read_faiss(self, snapshot: Snapshot, view: LiveView) -> FaissIndex | None:
+    def _read_faiss(self, snapshot: Snapshot, view: LiveView) -> _Trained | None:
         """The snapshot's FAISS index brought to ``view``; None where it is better made anew."""
-        wanted = self._wanted_kind or choose_kind(view.ntotal)
-        if snapshot.index_file is None or snapshot.kind != wanted:
+        # What was right for fewer stays right for a while: only a save turns to another kind.
+        wanted = self._kind_for(view)
+        if snapshot.kind != wanted or not snapshot.index_files:
             return None
         try:
-            faiss = FaissIndex.read(snapshot.index_file, device=self._device)
+            faiss = read_engine(snapshot.index_files, self._devices, nprobe=self._plan.nprobe)
         except IndexStoreError as error:
             _log.warning("%s; making the FAISS index anew", error)
             return None
@@ -352,25 +428,26 @@ class LiveIndex:
                 self._table,
             )
             return None
-        return faiss
+        return _Trained(faiss, snapshot.training, snapshot.drift)
 
-    def _build_faiss(self, view: LiveView, kind: str) -> FaissIndex:
-        faiss = FaissIndex(self._model.d, kind=kind, device=self._device)
+    def _build_faiss(self, view: LiveView, kind: str) -> _Trained:
+        engine = self._new_engine(kind)
         if kind != "flat" and view.ntotal:
             _, rows = view.live_rows()
             # As many as train() uses for the lists of so many vectors, spread evenly.
             wanted = min(rows.size, TRAIN_PER_LIST * choose_nlist(rows.size))
-            sample = np.linspace(0, rows.size - 1, wanted).astype(np.int64)
-            faiss.train(view.vectors_at(rows[sample]).astype(np.float32), expected=view.ntotal)
+            engine.train(_spread(view, wanted).astype(np.float32), expected=view.ntotal)
         for ids, vectors in view.blocks():
-            faiss.add(vectors.astype(np.float32), ids)
-        return faiss
+            engine.add(vectors.astype(np.float32), ids)
+        if kind == "flat" or not engine.is_trained:
+            return _Trained(engine, None, None)
+        return _Trained(engine, Training.of_now(view.ntotal, engine.imbalance), None)
 
     # ------------------------------------------------------------ inside: changing
 
-    def _show(self, view: LiveView, faiss: FaissIndex) -> None:
+    def _show(self, view: LiveView, trained: _Trained) -> None:
         with self._using_faiss:
-            self._faiss = faiss
+            self._faiss, self._training, self._drift = trained.engine, trained.training, trained.drift
             self._view = view
 
     def _change_faiss(self, view: LiveView, gone: Sequence[int], *, new_from: int) -> None:
@@ -382,7 +459,8 @@ class LiveIndex:
                 _add_rows(self._faiss, view, new_from=new_from)
             except BaseException:
                 # Half changed (memory ran out, Ctrl-C): start over at the next refresh.
-                self._faiss = FaissIndex(self._model.d, device=self._device)
+                self._faiss = self._new_engine("flat")
+                self._training = self._drift = None
                 self._view = self._empty_view()
                 raise
             self._view = view
@@ -400,7 +478,15 @@ class LiveIndex:
         return due
 
     def _save(self) -> None:
-        view = self._view
+        view, faiss = self._view, self._faiss
+        if self._training is not None:
+            self._drift = drift.measure(
+                view.blocks,
+                _spread(view, drift.N_QUERIES),
+                lambda xq, k: _answer(faiss, view, xq, k, None),
+                faiss.imbalance,
+                view.ntotal,
+            )
         snapshot = save_snapshot(
             self._cache,
             fingerprint=self._model.fingerprint,
@@ -410,7 +496,9 @@ class LiveIndex:
             assets=keys_of(view.assets, self._table),
             t_seconds=view.row_seconds[view.live_rows()[1]],
             vector_blocks=(vectors for _, vectors in view.blocks()),
-            write_index=None if self.kind == "flat" or not self._faiss.is_trained else self._faiss.write,
+            write_index=None if self._training is None else partial(write_engine, faiss),
+            training=self._training,
+            drift=self._drift,
         )
         self._move_to(snapshot)
 
@@ -501,12 +589,56 @@ class LiveIndex:
         wrong = 0
         if full:
             for ids, vectors in faiss.contents():
-                rows = view.rows_at(ids, view.locate(ids).asset_position)
-                wrong += int((view.vectors_at(rows) != vectors).any(axis=1).sum())
+                right = faiss.stand_for(vectors, view.vectors_of(ids).astype(np.float32))
+                wrong += int(np.count_nonzero(~right))
         return [f"FAISS holds other vectors for {wrong} {self._table}"] if wrong else []
 
 
 # ---------------------------------------------------------------- functions of the above
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """What an operator wants of the engine; None leaves it to the rules of :mod:`index.engines`.
+
+    Attributes:
+        kind: One of :data:`index.engines.KINDS`.
+        device: "cpu", "cuda" or "cuda:N".
+        shards: Parts that the programs are dealt to.
+        nprobe: Inverted lists to visit.
+    """
+
+    kind: str | None = None
+    device: str = "cpu"
+    shards: int | None = None
+    nprobe: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    """An engine with what is known of its centroids."""
+
+    engine: Engine
+    training: Training | None
+    drift: Drift | None
+
+
+def _answer(
+    engine: Engine, view: LiveView, xq: Vectors, k: int, within: Sequence[Range] | None
+) -> SearchResult:
+    """The k nearest, of an engine that holds the frames of ``view``."""
+    if engine.kind not in COMPRESSED:
+        return engine.search(xq, k, within=within)
+    check_k(k)
+    candidates = engine.search(xq, candidates_for(k), within=within).ids
+    return reranked(as_vectors(xq, engine.d, what="xq"), candidates, k, view.vectors_of)
+
+
+def _spread(view: LiveView, wanted: int) -> NDArray[np.float16]:
+    """(m, d) so many of the frames' vectors, spread evenly; all where there are fewer."""
+    _, rows = view.live_rows()
+    sample = np.linspace(0, rows.size - 1, min(rows.size, wanted)).astype(np.int64)
+    return view.vectors_at(rows[sample])
 
 
 @dataclass(frozen=True, eq=False)
@@ -590,7 +722,7 @@ def _extended(old: LiveView, old_rows: dict[_Key, int], state: State) -> LiveVie
     )
 
 
-def _add_rows(faiss: FaissIndex, view: LiveView, *, new_from: int) -> None:
+def _add_rows(faiss: Engine, view: LiveView, *, new_from: int) -> None:
     """Put the live frames at rows ``new_from`` and above into FAISS."""
     ids, rows = view.live_rows()
     ids, rows = ids[rows >= new_from], rows[rows >= new_from]

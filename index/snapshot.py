@@ -7,7 +7,8 @@ to use::
         assets.npy      (na, 3) int64: number, ordinal, frame count of each asset, in order
         t_seconds.npy   (n,) float64
         vectors.npy     (n, d) float16, read through a memory map
-        index.faiss     only for a kind with centroids; a flat index is faster made than read
+        index.faiss     only for a kind with centroids; a flat index is faster made than read;
+                        index-000.faiss and so on for one that is cut into shards
         manifest.json   written last: what the snapshot is of, sizes and checksums
 
 Rows run through the assets in order, and the frames of a program are numbered in that order, so ids
@@ -33,11 +34,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from index.drift import Drift, Training, drift_of, to_json, training_of
 from index.errors import IndexStoreError
 from index.files import fsync_folder, write_atomically
 
-FORMAT = 1
+#: Format 1 had the CRC-32 of whole files, which takes about as long as reading them.
+FORMAT = 2
 CURRENT = "CURRENT"
+_PAGE = 4096
 _NAME = re.compile(r"snap-\d+-[0-9a-f]+")
 #: Vectors above this size are checksummed only by a thorough check; sizes always are.
 CHECKSUM_MAX_BYTES = 1 << 30
@@ -58,7 +62,9 @@ class Snapshot:
         assets: (na, 3) int64: number, ordinal, frame count.
         t_seconds: (n,) float64.
         vectors: (n, d) float16, memory-mapped.
-        index_file: The FAISS index, where the kind has centroids.
+        index_files: The FAISS index, where the kind has centroids; one file for each shard.
+        training: When its centroids were made; None without any.
+        drift: How it stood when it was saved; None without centroids.
     """
 
     folder: Path
@@ -67,7 +73,9 @@ class Snapshot:
     assets: NDArray[np.int64]
     t_seconds: NDArray[np.float64]
     vectors: NDArray[np.float16]
-    index_file: Path | None
+    index_files: tuple[Path, ...]
+    training: Training | None = None
+    drift: Drift | None = None
 
 
 def cache_folder(store: Path, fingerprint: str) -> Path:
@@ -125,15 +133,16 @@ def _load(folder: Path, *, fingerprint: str, d: int, thorough: bool) -> Snapshot
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     if manifest.pop("checksum") != _checksum(manifest):
         raise SnapshotError(f"snapshot {folder.name}: manifest.json is damaged")
-    for name, wanted in (("format", FORMAT), ("fingerprint", fingerprint), ("d", d)):
-        if manifest[name] != wanted:
-            raise SnapshotError(f"snapshot {folder.name}: {name} is {manifest[name]!r}, not {wanted!r}")
+    for name, wanted in (("format", (1, FORMAT)), ("fingerprint", (fingerprint,)), ("d", (d,))):
+        if manifest[name] not in wanted:
+            raise SnapshotError(f"snapshot {folder.name}: {name} is {manifest[name]!r}, not {wanted[-1]!r}")
+    checksum_of = _file_crc if manifest["format"] == 1 else _pages_checksum
     for name, (size, checksum) in manifest["files"].items():
         file = folder / name
         if file.stat().st_size != size:
             raise SnapshotError(f"snapshot {folder.name}: {name} has {file.stat().st_size} bytes, not {size}")
         checked = thorough or name != "vectors.npy" or size <= CHECKSUM_MAX_BYTES
-        if checked and _file_crc(file) != checksum:
+        if checked and checksum_of(file) != checksum:
             raise SnapshotError(f"snapshot {folder.name}: {name} fails its checksum")
     assets = np.load(folder / "assets.npy")
     t_seconds = np.load(folder / "t_seconds.npy")
@@ -149,7 +158,9 @@ def _load(folder: Path, *, fingerprint: str, d: int, thorough: bool) -> Snapshot
         assets=assets,
         t_seconds=t_seconds,
         vectors=vectors,
-        index_file=folder / "index.faiss" if "index.faiss" in manifest["files"] else None,
+        index_files=tuple(folder / name for name in sorted(manifest["files"]) if name.endswith(".faiss")),
+        training=training_of(manifest.get("training")),
+        drift=drift_of(manifest.get("drift")),
     )
 
 
@@ -164,6 +175,8 @@ def save_snapshot(
     t_seconds: NDArray[np.float64],
     vector_blocks: Iterable[NDArray[np.float16]],
     write_index: Callable[[Path], None] | None,
+    training: Training | None = None,
+    drift: Drift | None = None,
 ) -> Snapshot:
     """Write a snapshot and make it the current one; the caller holds the store's writer lock.
 
@@ -179,7 +192,9 @@ def save_snapshot(
         assets: (na, 3) int64: number, ordinal, frame count.
         t_seconds: (n,) float64.
         vector_blocks: (m, d) float16 blocks, n rows in all.
-        write_index: Writes the FAISS index to a path; None for a kind without centroids.
+        write_index: Writes the FAISS index into a folder; None for a kind without centroids.
+        training: When its centroids were made.
+        drift: How it stands.
 
     Returns:
         The snapshot as it is on disk.
@@ -193,11 +208,11 @@ def save_snapshot(
     np.save(temporary / "t_seconds.npy", t_seconds)
     _write_vectors(temporary / "vectors.npy", vector_blocks, (n, d))
     if write_index is not None:
-        write_index(temporary / "index.faiss")
+        write_index(temporary)
     files = {}
     for file in sorted(temporary.iterdir()):
         _fsync_file(file)
-        files[file.name] = [file.stat().st_size, _file_crc(file)]
+        files[file.name] = [file.stat().st_size, _pages_checksum(file)]
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "fingerprint": fingerprint,
@@ -206,6 +221,8 @@ def save_snapshot(
         "version": version,
         "kind": kind,
         "numbers": {str(number): count for number, count in _frames_by_number(assets).items()},
+        "training": to_json(training),
+        "drift": to_json(drift),
         "files": files,
     }
     manifest["checksum"] = _checksum(manifest)
@@ -258,6 +275,31 @@ def _file_crc(path: Path) -> int:
         while block := file.read(1 << 22):
             crc = zlib.crc32(block, crc)
     return crc
+
+
+def _pages_checksum(path: Path) -> int:
+    """CRC-32 over the sums of a file's pages (4 KiB as 64-bit words): as fast as reading it.
+
+    A changed word, a page of zeros and a page out of place all show, which is what disks and cut-off
+    writes do to a file.
+    """
+    crc = 0
+    block = np.empty(1 << 22, dtype=np.uint8)
+    with path.open("rb", buffering=0) as file:
+        # A raw file may give less than a block before its end.
+        while read := _read_fully(file, block):
+            whole = -(-read // _PAGE) * _PAGE
+            block[read:whole] = 0
+            sums = block[:whole].view(np.uint64).reshape(-1, _PAGE // 8).sum(axis=1)
+            crc = zlib.crc32(sums.data, crc)
+    return crc
+
+
+def _read_fully(file: Any, block: NDArray[np.uint8]) -> int:
+    read = 0
+    while read < block.size and (part := file.readinto(block[read:].data)):
+        read += part
+    return read
 
 
 def _fsync_file(path: Path) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from index.base import Ids, Vectors
 from index.errors import CatalogError
-from index.live import LiveIndex, State, check_assets, first_ids, keys_of
+from index.live import EnginePlan, LiveIndex, State, check_assets, first_ids, keys_of
 from index.rows import ORDINAL_BITS, AssetRecord, Kind, ProgramRecord, count_of, id_range
 from index.snapshot import Snapshot, SnapshotError, cache_folder
 from index.view import CatalogView, LiveView
@@ -277,9 +277,9 @@ class StretchIndex(LiveIndex):
     first frame among the asset's, from 0. :attr:`frames` has the frames of the same state.
     """
 
-    def __init__(self, catalog: Catalog, *, kind: str | None, device: str, table: Kind, cut: Cut) -> None:
-        super().__init__(catalog, kind=kind, device=device, table=table)
-        self._cut = cut
+    def __init__(self, catalog: Catalog, plan: EnginePlan, table: Kind, cut: Cut | None = None) -> None:
+        super().__init__(catalog, plan, table)
+        self._cut = cut = cut or Cut()
         # A snapshot of stretches cut otherwise is as another model's, and lies elsewhere.
         words = f"{self._model.fingerprint} in stretches, {cut.share} {cut.longest_seconds}"
         self._model = replace(self._model, fingerprint=words)
@@ -298,11 +298,13 @@ class StretchIndex(LiveIndex):
         *,
         kind: str | None = None,
         device: str = "cpu",
+        shards: int | None = None,
+        nprobe: int | None = None,
         table: Kind = "frames",
         cut: Cut | None = None,
     ) -> StretchIndex:
         """As :meth:`index.live.LiveIndex.open`, of stretches that are cut so."""
-        index = cls(catalog, kind=kind, device=device, table=table, cut=cut or Cut())
+        index = cls(catalog, EnginePlan(kind, device, shards, nprobe), table, cut)
         index._start(index._load_snapshot())
         return index
 
@@ -320,11 +322,10 @@ class StretchIndex(LiveIndex):
         Raises:
             ValueError: ``xq`` is not (nq, d) or not finite, or ``k`` < 1.
         """
-        with self._using_faiss:
-            keys = self._faiss.search(xq, k).ids
-            if self._places.frames is not self.frames:
-                self._places = _Places.of(self._view, self.frames)
-            places = self._places
+        found, view = self._search(xq, k)
+        keys, places, frames = found.ids, self._places, self._frames[view.version]
+        if places.frames is not frames:
+            self._places = places = _Places.of(view, frames)
         if places.keys.size == 0:
             return Stretches(np.zeros_like(keys), np.zeros_like(keys), places.frames)
         row = np.searchsorted(places.keys, np.maximum(keys, places.keys[0]))

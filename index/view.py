@@ -158,6 +158,11 @@ class CatalogView:
     def vectors_at(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         """(m, d) float16 of any rows."""
 
+    def vectors_of(self, ids: Ids) -> NDArray[np.float16]:
+        """(m, d) float16 of frames that are there, given by (m,) ids."""
+        asset = np.maximum(np.searchsorted(self.first_id, ids, side="right") - 1, 0)
+        return self.vectors_at(self.first_row[asset] + ids - self.first_id[asset])
+
     def live_rows(self) -> tuple[Ids, NDArray[np.int64]]:
         """(n,) ids of all frames, ascending, and (n,) their rows."""
         within = np.arange(self.ntotal) - np.repeat(

@@ -790,7 +790,7 @@ def bench_query(
 )
 def bench_index(
     size: Annotated[str, typer.Option(help="Vectors, as 100k, 1M or 10M.")] = "100k",
-    kind: Annotated[str | None, typer.Option(help="flat, ivf or ivf-fp16; default by size.")] = None,
+    kind: Annotated[str | None, typer.Option(help="flat, ivf-fp16, ivf-pq or ivf; default by size.")] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="Search on the first GPU.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Other vectors.")] = 1,
     repeat: Annotated[int, typer.Option(min=1, help="Rounds; the median counts.")] = 5,
@@ -801,7 +801,7 @@ def bench_index(
 
     from eval.bench_index import bench_index as measure
     from eval.bench_index import parse_size, table_rows
-    from index.faiss_backend import KINDS
+    from index.engines import KINDS
     from matcher.errors import InputError
     from matcher.show import print_json, print_table, say
     from matcher.store import translated

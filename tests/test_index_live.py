@@ -20,9 +20,10 @@ from index import live as live_module
 from index import snapshot as snapshot_module
 from index.base import NO_ID
 from index.catalog import Catalog, ModelInfo, NewAsset, NewProgram
+from index.engines import KINDS
 from index.errors import CatalogError, IndexStoreError
 from index.exact import ExactIndex
-from index.faiss_backend import KINDS, FaissIndex
+from index.faiss_backend import FaissIndex
 from index.live import LiveIndex
 from index.rows import KINDS as TABLES
 from index.rows import Kind, count_of, id_range
@@ -620,7 +621,7 @@ def test_a_faiss_index_of_other_frames_is_made_anew(
         write(folder / "index.faiss")
         files = json.loads((folder / "manifest.json").read_text())["files"]
         size = (folder / "index.faiss").stat().st_size
-        files["index.faiss"] = [size, snapshot_module._file_crc(folder / "index.faiss")]
+        files["index.faiss"] = [size, snapshot_module._pages_checksum(folder / "index.faiss")]
         _manifest(folder / "manifest.json", files=files)
         caplog.clear()
         live = LiveIndex.open(catalog, kind="ivf")

@@ -1,0 +1,77 @@
+"""A search within some programs alone: those that a person names, of a category, or not of a test.
+
+Hiding the answers of all other programs would not do: a frame's neighbours are found before the hidden ones
+are dropped, and of a handful of programs none may be among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from index.base import SearchResult, Vectors
+from index.engines import FLAT_MAX
+from index.faiss_backend import FaissIndex
+from index.rows import id_range
+from index.selectors import Range, merged
+from index.view import LiveView
+
+if TYPE_CHECKING:
+    from index.live import LiveIndex
+
+
+class Subset:
+    """What a live index shows of some of its programs, as of one moment; positions are those of all.
+
+    Up to 200,000 frames are searched exactly, whatever the index's kind. More are searched by the index
+    itself with all other ids left out, visiting so many more lists as they are fewer: either way, what is
+    near is found as surely as without the others.
+
+    Args:
+        live: The index.
+        programs: Positions in its ``view``.
+    """
+
+    def __init__(self, live: LiveIndex, programs: Sequence[int]) -> None:
+        self._live = live
+        self.view: LiveView = live.view
+        self._numbers = sorted(self.view.program_records[position].number for position in programs)
+        chosen = np.isin(self.view.program_position, np.array(programs, dtype=np.int64))
+        self._assets = np.flatnonzero(chosen)
+
+    @property
+    def version(self) -> int:
+        """The catalog's version shown."""
+        return self.view.version
+
+    @property
+    def ntotal(self) -> int:
+        """Frames that a search can return."""
+        return int(self.view.frame_count[self._assets].sum())
+
+    @property
+    def ranges(self) -> list[Range]:
+        """The ids of the programs, as half-open ranges."""
+        return merged([id_range(number) for number in self._numbers])
+
+    def search(self, xq: Vectors, k: int) -> SearchResult:
+        """The k nearest frames of each row of ``xq`` (nq, d).
+
+        Raises:
+            ValueError: ``xq`` is not (nq, d) or not finite, or ``k`` < 1.
+        """
+        if self.ntotal <= FLAT_MAX:
+            return self._exact.search(xq, k)
+        return self._live.search(xq, k, within=self.ranges)
+
+    @cached_property
+    def _exact(self) -> FaissIndex:
+        view = self.view
+        index = FaissIndex(view.base.shape[1])
+        for asset in self._assets.tolist():
+            ids, _, vectors = view.frames_of_asset(asset)
+            index.add(vectors, ids)
+        return index
