@@ -138,7 +138,7 @@ def parse_size(words: str) -> int:
 # --- Vectors ---
 
 
-def _near(middle: Vectors, cosine: float, rng: np.random.Generator) -> Vectors:
+def near(middle: Vectors, cosine: float, rng: np.random.Generator) -> Vectors:
     """Unit vectors at about this cosine to the rows of ``middle`` (n, d), each in its own direction."""
     noise = rng.standard_normal(middle.shape, dtype=np.float32)
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
@@ -150,10 +150,10 @@ def _near(middle: Vectors, cosine: float, rng: np.random.Generator) -> Vectors:
 def program_vectors(number: int, n: int, d: int, seed: int) -> Vectors:
     """(n, d) the frames of one program, each as a store rounds it; the same whichever others there are."""
     rng = np.random.default_rng([seed, 1, number])
-    middle = _near(np.zeros((1, d), np.float32), 0.0, rng)
+    middle = near(np.zeros((1, d), np.float32), 0.0, rng)
     n_scenes = -(-n // SCENE_FRAMES)
-    scenes = _near(np.repeat(middle, n_scenes, axis=0), PROGRAM_COSINE, rng)
-    frames = _near(np.repeat(scenes, SCENE_FRAMES, axis=0)[:n], SCENE_COSINE, rng)
+    scenes = near(np.repeat(middle, n_scenes, axis=0), PROGRAM_COSINE, rng)
+    frames = near(np.repeat(scenes, SCENE_FRAMES, axis=0)[:n], SCENE_COSINE, rng)
     return frames.astype(np.float16).astype(np.float32)
 
 
@@ -179,7 +179,7 @@ def queries(n: int, nq: int, d: int, seed: int) -> Vectors:
     for number in np.unique(numbers).tolist():  # each program is made up once
         own = numbers == number
         found[own] = program_vectors(number, PROGRAM_FRAMES, d, seed)[rows[own]]
-    return _near(found, QUERY_COSINE, rng)
+    return near(found, QUERY_COSINE, rng)
 
 
 # --- The run ---

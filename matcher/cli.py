@@ -825,6 +825,55 @@ def bench_index(
     )
 
 
+@bench_app.command(
+    "two-stage",
+    epilog="Examples:  matcher bench two-stage --size 100k  |  matcher bench two-stage --from S",
+)
+def bench_two_stage(
+    size: Annotated[str, typer.Option(help="Vectors of a made-up store, as 100k or 1M.")] = "100k",
+    from_store: Annotated[
+        Path | None, typer.Option("--from", help="A copy of this store in place of a made-up one.")
+    ] = None,
+    no_id_index: Annotated[
+        bool, typer.Option("--no-id-index", help="Let the tables go through all ids at each read.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Other vectors and clips.")] = 1,
+    repeat: Annotated[int, typer.Option(min=1, help="Rounds; the median counts.")] = 3,
+    json: Json = False,
+) -> None:
+    """Frames read from the tables after a search of shots, beside all frames in memory: recall and cost."""
+    import shutil
+    import tempfile
+
+    from eval.bench_index import parse_size
+    from eval.bench_two_stage import bench_two_stage as measure
+    from eval.bench_two_stage import make_store, table_rows
+    from matcher.errors import InputError
+    from matcher.show import print_json, print_table, say
+    from matcher.store import open_catalog, translated
+
+    try:
+        with translated(), tempfile.TemporaryDirectory(prefix="matcher-bench-") as folder:
+            if from_store is None:
+                n = parse_size(size)
+                say(f"making a store of {n} frames")
+                catalog = make_store(Path(folder) / "store", n, seed=seed)
+            else:
+                open_catalog(from_store)
+                catalog = open_catalog(shutil.copytree(from_store, Path(folder) / "store"))
+            bench = measure(catalog, id_index=not no_id_index, seed=seed, repeats=repeat, on_step=say)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    if json:
+        print_json(bench.to_json())
+        return
+    print_table(
+        f"two stages, {bench.n} frames of {bench.d}, {bench.clips} clips, {bench.machine}",
+        ("search", "recall@10", "right program", "ms a clip", "of one-stage", "bytes a frame", "frames read"),
+        table_rows(bench),
+    )
+
+
 def _print_bench(table: BenchTable, as_json: bool) -> None:
     from matcher.show import print_json, print_table
 
