@@ -136,6 +136,8 @@ class Pages:
 
 def _read_pages(reader: FrameReader, pages: Sequence[int]) -> dict[int, tuple[Ids, NDArray[np.float16]]]:
     """Ids and vectors of ascending pages."""
+    if not pages:
+        return {}
     ranges = runs_of(np.array(pages, dtype=np.int64))
     ids, vectors = reader.read([(start * PAGE_FRAMES, stop * PAGE_FRAMES) for start, stop in ranges])
     stops = np.searchsorted(ids, (np.array(pages) + 1) * PAGE_FRAMES).tolist()
@@ -317,12 +319,12 @@ class StretchIndex(LiveIndex):
                 return frames  # else a refresh came between the two looks
 
     def find(self, xq: Vectors, k: int) -> Stretches:
-        """The k nearest stretches of each row of ``xq`` (nq, d).
+        """The k nearest stretches of each row of ``xq`` (nq, d), or all where there are fewer.
 
         Raises:
             ValueError: ``xq`` is not (nq, d) or not finite, or ``k`` < 1.
         """
-        found, view = self._search(xq, k)
+        found, view = self._search(xq, max(1, min(k, self.ntotal)))
         keys, places, frames = found.ids, self._places, self._frames[view.version]
         if places.frames is not frames:
             self._places = places = _Places.of(view, frames)
