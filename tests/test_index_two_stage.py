@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index.catalog import Catalog, ModelInfo, NewAsset, NewProgram
+from index.catalog import Catalog, FrameReader, ModelInfo, NewAsset, NewProgram
 from index.errors import CatalogError
 from index.exact import ExactIndex
 from index.rows import KINDS as TABLES
@@ -182,9 +182,9 @@ def test_changes_are_followed_and_survive_reopening(catalog: Catalog, table: Kin
     assert_shows(reopened, catalog, model)
     with catalog.writing() as writer:
         writer.compact(keep_seconds=0)
-    # The moment that these show is dropped: a search finds out, and what is asked then is right again.
     for each, of in ((index, catalog), (reader, reader_catalog)):
-        each.search(vectors_of(1, 1, each.d), 1)
+        each.search(vectors_of(1, 1, each.d), 1)  # of a moment whose files may be gone
+        each.refresh()
         assert_shows(each, of, model)
     assert save(index, catalog, force=True)
     with catalog.writing() as writer:
@@ -229,6 +229,31 @@ def test_what_makes_no_sense_is_refused(catalog: Catalog) -> None:
         index.search(vectors_of(1, 1), 0)
     with pytest.raises(ValueError, match="must be"):
         index.search(vectors_of(1, 1, D + 1), 1)
+
+
+def test_a_search_looks_anew_where_its_moment_is_gone(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = {"p": add(catalog, "p", assets_of(1))}
+    index = TwoStageIndex.open(catalog, stretches=EVERY)
+    read, fails = FrameReader.read, [True]
+
+    def gone(self: FrameReader, ranges: list[tuple[int, int]]) -> object:
+        if fails.pop() if fails else False:
+            raise CatalogError("dropped")
+        return read(self, ranges)
+
+    monkeypatch.setattr(FrameReader, "read", gone)
+    index.search(vectors_of(1, 1), 1)
+    assert not fails
+    assert_shows(index, catalog, model)
+    model["q"] = add(catalog, "q", assets_of(2))
+    fails.append(True)
+    index.search(vectors_of(1, 1), 1)
+    assert_shows(index, catalog, model)  # without a refresh: the search came upon it
+    fails += [True, True]
+    with pytest.raises(CatalogError, match="dropped"):
+        index.search(vectors_of(1, 1), 1)
 
 
 # ---------------------------------------------------------------- the cache, and damage

@@ -96,6 +96,23 @@ def test_every_clip_is_linked_to_its_program_and_place(
     assert len(ran.lines) == 1
 
 
+def test_two_stages_answer_a_query_as_one(
+    matcher: Run, library: Library, store: Path, tmp_path: Path
+) -> None:
+    """By one line of the configuration; a compaction then writes what it keeps, and verify finds it whole."""
+    config = tmp_path / "two.toml"
+    config.write_text('[index]\nsearch = "two-stage"\n')
+    words = ("query", "--store", store, *library.clips.values(), "--json")
+    one, two = matcher(*words).objects, matcher(*words, "--config", config).objects
+    assert one == two
+    assert matcher("index", "compact", "--store", store, "--config", config).code == 0
+    assert matcher("index", "verify", "--store", store, "--config", config).code == 0
+    again = matcher(*words, "--config", config).objects
+    assert [{**answer, "catalog_version": 0} for answer in again] == [
+        {**answer, "catalog_version": 0} for answer in one
+    ]
+
+
 def test_query_without_json_prints_a_table_and_nothing_else(
     matcher: Run, library: Library, kept_store: Path
 ) -> None:

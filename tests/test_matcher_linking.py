@@ -19,12 +19,13 @@ from index.live import LiveIndex
 from index.rows import ClipRecord, Kind, ModelInfo, NewAsset, NewProgram, StoredClip
 from matcher.background import Background
 from matcher.calibration import Calibration
-from matcher.config import DecisionSettings, Settings, VotingSettings
+from matcher.config import DecisionSettings, IndexSettings, Settings, VotingSettings
 from matcher.considered import Assessed
 from matcher.decision import FEATURES, Weights
 from matcher.linking import NO_EVIDENCE, Linker, failed
 from matcher.pipeline import descriptors_of
 from matcher.records import WHOLE, Answer, Descriptors, Failure, Look
+from matcher.store import open_live
 
 MODEL = ModelInfo("fp-1", "synthetic", D)
 SETTINGS = Settings()
@@ -72,6 +73,25 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> LiveIndex:
     catalog = Catalog.create(tmp_path_factory.mktemp("linking") / "store", MODEL)
     add(catalog, *SEEDS)
     return live_of(catalog)
+
+
+@pytest.mark.parametrize("program", ["p0", "p3"])
+def test_two_stages_answer_as_one(live: LiveIndex, linker: Linker, program: str) -> None:
+    """Of every clip the same answer, segments and all, from frames that are read from the tables."""
+    settings = IndexSettings(search="two-stage", stretches=1000)
+    two = Linker(open_live(live._catalog, settings), SETTINGS, CALIBRATION)
+    for vectors in (cut(program, 20.0), cut(program, 50.0, asset=1), stranger()):
+        got, want = ask(two, clip_of(vectors)), ask(linker, clip_of(vectors))
+        assert got.decision == want.decision
+        assert [guess.program_id for guess in got.candidates] == [
+            guess.program_id for guess in want.candidates
+        ]
+        for link, wanted in zip(got.links, want.links, strict=True):
+            assert (link.program_id, len(link.segments)) == (wanted.program_id, len(wanted.segments))
+            assert link.confidence == pytest.approx(wanted.confidence, abs=1e-5)
+            for segment, other in zip(link.segments, wanted.segments, strict=True):
+                assert segment.asset_id == other.asset_id
+                assert segment.asset_start_seconds == pytest.approx(other.asset_start_seconds, abs=1e-3)
 
 
 @pytest.fixture
