@@ -220,7 +220,15 @@ def runs_of(ids: Ids) -> list[tuple[int, int]]:
 
 def ids_of(ranges: Sequence[tuple[int, int]]) -> Ids:
     """All ids of half-open ranges, in their order."""
-    return np.concatenate([_NOTHING, *(np.arange(start, stop) for start, stop in ranges)])
+    return ids_between(*np.array(ranges, dtype=np.int64).reshape(-1, 2).T)
+
+
+def ids_between(first_id: Ids, stop_id: Ids) -> Ids:
+    """As :func:`ids_of`, of ranges given as two arrays (m,)."""
+    sizes = stop_id - first_id
+    within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    ids: Ids = np.repeat(first_id, sizes) + within
+    return ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -554,7 +562,7 @@ def _read_seconds(
     keys = keys_of(assets, table)
     first = first_ids(keys)
     ids, seconds = ids[order], seconds[order]
-    if not np.array_equal(ids, ids_of(list(zip(first, first + keys[:, 2], strict=True)))):
+    if not np.array_equal(ids, ids_between(first, first + keys[:, 2])):
         counts = np.searchsorted(ids, first + keys[:, 2]) - np.searchsorted(ids, first)
         wrong = np.flatnonzero(counts != keys[:, 2])
         raise _damaged(table, assets[int(wrong[0])].program_id if wrong.size else "?")

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from index.base import NO_ID, Ids, SearchResult, Vectors
+from index.base import NO_ID, SearchResult, Vectors
 from index.errors import CatalogError
 from index.exact import as_vectors, best_first, check_k
 from index.rows import Kind
-from index.stretches import Cut, StoredView, Stretches, StretchIndex, ids_of, runs_of
+from index.stretches import Cut, StoredView, StretchIndex, ids_between, runs_of
 
 if TYPE_CHECKING:
     from index.catalog import Catalog, Writer
@@ -207,7 +207,7 @@ class TwoStageIndex:
         similarities = np.full((nq, k), -np.inf, dtype=np.float32)
         ids = np.full((nq, k), NO_ID, dtype=np.int64)
         found = self._coarse.find(queries, self._stretches)
-        own = [_ids_of_row(found, row) for row in range(nq)]
+        own = [ids_between(found.first_id[row], found.stop_id[row]) for row in range(nq)]
         for rows in _goes([each.size for each in own], self._max_frames):
             wanted = np.unique(np.concatenate(own[rows]))
             vectors = found.frames.read(runs_of(wanted))
@@ -218,11 +218,6 @@ class TwoStageIndex:
                 best = best_first(near[np.newaxis], own[row][np.newaxis], k)
                 similarities[row], ids[row] = best[0][0], best[1][0]
         return SearchResult(similarities=similarities, ids=ids)
-
-
-def _ids_of_row(found: Stretches, row: int) -> Ids:
-    """Ids of the frames of one row's stretches."""
-    return ids_of(list(zip(found.first_id[row].tolist(), found.stop_id[row].tolist(), strict=True)))
 
 
 def _goes(sizes: Sequence[int], most: int) -> Iterator[slice]:
