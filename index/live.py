@@ -31,6 +31,7 @@ from index.drift import Drift, Training
 from index.engines import COMPRESSED, TRAIN_PER_LIST, candidates_for, choose_kind, choose_nlist
 from index.errors import CatalogError, IndexStoreError
 from index.exact import as_vectors, check_k
+from index.half import widened
 from index.rerank import reranked
 from index.rows import MAX_FRAMES, ORDINAL_BITS, AssetRecord, Kind, ProgramRecord, count_of, id_range
 from index.selectors import Range
@@ -431,9 +432,9 @@ class LiveIndex:
             _, rows = view.live_rows()
             # As many as train() uses for the lists of so many vectors, spread evenly.
             wanted = min(rows.size, TRAIN_PER_LIST * choose_nlist(rows.size))
-            engine.train(_spread(view, wanted).astype(np.float32), expected=view.ntotal)
+            engine.train(widened(_spread(view, wanted)), expected=view.ntotal)
         for ids, vectors in view.blocks():
-            engine.add(vectors.astype(np.float32), ids)
+            engine.add(widened(vectors), ids)
         if kind == "flat" or not engine.is_trained:
             return _Trained(engine, None, None)
         return _Trained(engine, Training.of_now(view.ntotal, engine.imbalance), None)
@@ -571,11 +572,7 @@ class LiveIndex:
         view, faiss = self._view, self._faiss
         if not np.array_equal(faiss.ids, view.live_rows()[0]):
             return [f"FAISS holds {faiss.ntotal} {self._table} that are not the {view.ntotal} of the tables"]
-        wrong = 0
-        if full:
-            for ids, vectors in faiss.contents():
-                right = faiss.stand_for(vectors, view.vectors_of(ids).astype(np.float32))
-                wrong += int(np.count_nonzero(~right))
+        wrong = faiss.count_wrong(lambda ids: widened(view.vectors_of(ids))) if full else 0
         return [f"FAISS holds other vectors for {wrong} {self._table}"] if wrong else []
 
 
@@ -713,7 +710,7 @@ def _add_rows(faiss: Engine, view: LiveView, *, new_from: int) -> None:
     ids, rows = ids[rows >= new_from], rows[rows >= new_from]
     for start in range(0, ids.size, BLOCK_ROWS):
         part = slice(start, start + BLOCK_ROWS)
-        faiss.add(view.vectors_at(rows[part]).astype(np.float32), ids[part])
+        faiss.add(widened(view.vectors_at(rows[part])), ids[part])
 
 
 def _check_assets(programs: Sequence[ProgramRecord], assets: Sequence[AssetRecord], table: Kind) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.base import Ids, Vectors
+from index.half import widened
 from index.rows import AssetRecord, ProgramRecord
 
 BLOCK_ROWS = 65536
@@ -149,8 +150,8 @@ class LiveView:
         """Rows of one asset: an asset lies in the base or in the tail, never in both."""
         nb = self.base.shape[0]
         if rows.start < nb:
-            return np.asarray(self.base[rows], dtype=np.float32)
-        return self.tail[rows.start - nb : rows.stop - nb].astype(np.float32)
+            return widened(self.base[rows])
+        return widened(self.tail[rows.start - nb : rows.stop - nb])
 
     def vectors_at(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         """(m, d) float16 of any rows."""
