@@ -190,4 +190,10 @@ def place_of(store: str | Path | Place) -> Place:
     scheme = _SCHEME.match(store)
     if scheme is None:
         return LocalPlace(Path(store))
-    raise CatalogError(f"the store {store} is no folder. Use another --store.")
+    if scheme[1] != "s3":
+        raise CatalogError(
+            f"the store {store} is neither a folder nor s3://BUCKET/PREFIX. Use another --store."
+        )
+    from index.objects import ObjectPlace
+
+    return ObjectPlace.of(store)
