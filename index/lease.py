@@ -37,6 +37,8 @@ _BEAT_SHARE, _FRESH_SHARE = 0.25, 0.5
 _STORAGE_CLOCK_SLACK_SECONDS = 2.0
 #: Writes that one renewal tries: an answer that was lost makes the next one look like another's.
 _ATTEMPTS = 3
+#: No content has it.
+_NO_TAG = '"0"'
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Lease:
 
         Raises:
             CatalogLockedError: Another had it all of ``wait_seconds``.
-            CatalogError: The storage cannot be reached, or refuses.
+            CatalogError: The storage cannot be reached, or refuses, or knows no conditional writes.
         """
         deadline = _now() + wait_seconds
         while True:
@@ -129,6 +131,7 @@ class Lease:
             if left <= 0:
                 raise locked_error(self._store, holder_of(seen.content))
             time.sleep(min(left, self._seconds / 20))
+        self._refuse_heedless_storage()
         self._thread = threading.Thread(target=self._beat, name="writer-lease", daemon=True)
         self._thread.start()
 
@@ -161,6 +164,14 @@ class Lease:
                 self._cell.write(b"", tag)
 
     # ------------------------------------------------------------ inside
+
+    def _refuse_heedless_storage(self) -> None:
+        """Storage may pass over a condition that it does not know; a lock would then be everyone's."""
+        if self._cell.write(self._content(), _NO_TAG) is not None:
+            raise CatalogError(
+                f"the store {self._store}: its storage ignores the conditions of writes (If-Match), so that "
+                "writers cannot be kept apart. Use another --store."
+            )
 
     def _is_free(self, seen: Seen) -> bool:
         # The token: a write of this very lock arrived, though its answer did not.

@@ -248,6 +248,20 @@ def test_a_thread_renews_it_and_ends_with_it(
     assert quick_cell.seen.content == b"{}"
 
 
+def test_a_storage_that_ignores_conditions_is_refused(
+    cell: MemoryCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two would both believe that they have the lock."""
+    write = MemoryCell.write
+
+    def heedless(self: MemoryCell, content: bytes, tag: str | None) -> str | None:
+        return write(self, content, None if self.seen is None else self.seen.tag)
+
+    monkeypatch.setattr(MemoryCell, "write", heedless)
+    with pytest.raises(CatalogError, match="ignores the conditions of writes"):
+        lease_of(cell).acquire(0)
+
+
 def test_a_lease_has_a_length(cell: MemoryCell) -> None:
     with pytest.raises(ValueError, match="more than 0 seconds"):
         lease_of(cell, seconds=0)
