@@ -61,12 +61,12 @@ class LiveIndex:
     def __init__(self, catalog: Catalog, plan: EnginePlan, table: Kind) -> None:
         model = catalog.model_of(table)
         if model is None:
-            raise ValueError(f"the store {catalog.path} holds no sounds: Writer.use_sound was never called")
+            raise ValueError(f"the store {catalog.place} holds no sounds: Writer.use_sound was never called")
         self._catalog = catalog
         self._plan = plan
         self._devices = devices_of(plan.device, plan.shards)
         self._table, self._model = table, model
-        self._cache = cache_folder(catalog.path, self._model.fingerprint)
+        self._cache = cache_folder(catalog.place.cache_root(), self._model.fingerprint)
         self._changing = threading.RLock()
         self._using_faiss = threading.Lock()
         self._view = self._empty_view()
@@ -463,8 +463,8 @@ class LiveIndex:
 
     def _check_writer(self, writer: Writer) -> None:
         writer.check_open()
-        if not writer.catalog.path.samefile(self._catalog.path):
-            raise ValueError(f"the writer is of {writer.catalog.path}, this index of {self._catalog.path}")
+        if not writer.catalog.place.same_as(self._catalog.place):
+            raise ValueError(f"the writer is of {writer.catalog.place}, this index of {self._catalog.place}")
 
     def _save_is_due(self) -> bool:
         view = self._view
@@ -520,7 +520,7 @@ class LiveIndex:
             if self._catalog.version() == version:
                 break
         else:
-            raise CatalogError(f"the store {self._catalog.path} changes while it is read; try again")
+            raise CatalogError(f"the store {self._catalog.place} changes while it is read; try again")
         return _State(self._table, version, tuple(programs), tuple(assets), new, seconds, vectors)
 
     # ------------------------------------------------------------ inside: verifying

@@ -1,7 +1,7 @@
 """The FAISS cache on disk: one snapshot of the visible frames (or sounds), whole or not there.
 
-``<store>/cache/<model>/`` holds one folder per snapshot and the file ``CURRENT`` that names the one
-to use::
+``<store>/cache/<model>/`` (of a store in object storage: in the user's cache) holds one folder per
+snapshot and the file ``CURRENT`` that names the one to use::
 
     snap-000012-9f3a…/
         assets.npy      (na, 3) int64: number, ordinal, frame count of each asset, in order
@@ -79,7 +79,7 @@ class Snapshot:
 
 
 def cache_folder(store: Path, fingerprint: str) -> Path:
-    """Where the snapshots of one model's descriptors are."""
+    """Where the snapshots of one model's descriptors are; ``store`` as a place's ``cache_root`` says."""
     return store / "cache" / hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
 
 
@@ -226,10 +226,10 @@ def save_snapshot(
         "files": files,
     }
     manifest["checksum"] = _checksum(manifest)
-    write_atomically(temporary / "manifest.json", json.dumps(manifest) + "\n")
+    write_atomically(temporary / "manifest.json", (json.dumps(manifest) + "\n").encode())
     temporary.rename(cache / name)
     fsync_folder(cache)
-    write_atomically(cache / CURRENT, name + "\n")
+    write_atomically(cache / CURRENT, f"{name}\n".encode())
     _delete_others(cache, name)
     return _load(cache / name, fingerprint=fingerprint, d=d, thorough=False)
 

@@ -56,8 +56,16 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(eval_app, name="eval")
 app.add_typer(train_app, name="train")
 
+# Text, for a path would lose a slash of s3://.
 Store = Annotated[
-    Path, typer.Option("--store", envvar="MATCHER_STORE", help="Folder of the store.", show_default=True)
+    str,
+    typer.Option(
+        "--store",
+        envvar="MATCHER_STORE",
+        metavar="DIR",
+        help="Folder of the store, or s3://BUCKET/PREFIX.",
+        show_default=True,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
@@ -76,7 +84,7 @@ Manifest = Annotated[Path | None, typer.Option("--manifest", help="CSV file; pat
 Top = Annotated[int, typer.Option("--top", min=1, help="Best guesses to name.")]
 NoSound = Annotated[bool, typer.Option("--no-sound", help="Look only; do not listen.")]
 Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for another writer.")]
-DEFAULT_STORE = Path("matcher-store")
+DEFAULT_STORE = "matcher-store"
 
 
 def main(words: Sequence[str] | None = None) -> NoReturn:
@@ -174,6 +182,7 @@ def _set_up_logs(debug: bool) -> None:
 @app.command(
     epilog="Examples:  matcher add lost-city e01.mkv e02.mkv --title 'The Lost City' --category drama/mystery"
     "  |  matcher add --manifest programs.csv --sampling keyframes"
+    "  |  matcher add --store s3://bucket/dramas --manifest programs.csv"
 )
 def add(
     program_id: Annotated[str | None, typer.Argument(help="Id of the program.")] = None,
@@ -217,7 +226,7 @@ def add(
 
 
 def _add(
-    store: Path, jobs: list[Any], refused: list[Any], settings: Settings, *, wait: float, as_json: bool
+    store: str, jobs: list[Any], refused: list[Any], settings: Settings, *, wait: float, as_json: bool
 ) -> None:
     from matcher.decode import Sampling
     from matcher.pipeline import add_programs
@@ -275,7 +284,7 @@ def remove(
         if json:
             print_json({"program_id": name, "outcome": "removed"})
     for name in unknown:
-        say(f"{name}: no such program in {store}; see `matcher programs`")
+        say(f"{name}: no such program in {catalog.place}; see `matcher programs`")
         if json:
             print_json({"program_id": name, "outcome": "failed", "message": "no such program"})
     summary({"removed": len(gone), "failed": len(unknown)}, time.monotonic() - started)
@@ -337,7 +346,7 @@ def _answer(
     clips: list[Path] | None,
     manifest: Path | None,
     title: str,
-    store: Path,
+    store: str,
     settings: Settings,
     *,
     top: int,
@@ -541,7 +550,7 @@ def _to_review(link: dict[str, Any]) -> str:
 
 
 def _list(
-    store: Path,
+    store: str,
     as_json: bool,
     objects: Callable[[Catalog], Any],
     columns: Sequence[str],
@@ -578,7 +587,8 @@ def status(store: Store = DEFAULT_STORE, config: Config = None, json: Json = Fal
 @app.command(epilog="Example:  matcher doctor --store S")
 def doctor(
     store: Annotated[
-        Path | None, typer.Option("--store", envvar="MATCHER_STORE", help="Also check this store.")
+        str | None,
+        typer.Option("--store", envvar="MATCHER_STORE", metavar="DIR", help="Also check this store."),
     ] = None,
     config: Config = None,
     json: Json = False,
@@ -587,7 +597,7 @@ def doctor(
     from matcher.doctor import examine
     from matcher.show import print_json, print_table
 
-    if store is None and DEFAULT_STORE.exists():
+    if store is None and Path(DEFAULT_STORE).exists():
         store = DEFAULT_STORE
     checks = examine(store, _settings(config))
     if json:
@@ -663,13 +673,13 @@ def calibrate(
     with translated():
         live = open_live(catalog, settings.index)
         sound = open_sounds(catalog, settings)
-        present = present_calibration(store)
+        present = present_calibration(catalog.place)
         with progress_bar("calibrating", clips) as bar:
             done = fit(live, model, settings, plan, present, sound=sound, keep=keep, on_clip=bar.step)
         if out is None:
             path = save(catalog, done.calibration, wait_seconds=wait)
         else:
-            path = out
+            path = str(out)
             done.calibration.save(out)
     if json:
         print_json(done.to_json() | {"out": str(path)})
@@ -963,7 +973,10 @@ def eval_sound(
         Path | None, typer.Option(help="Folder of a benchmark of `eval link`; else dramas are made in --out.")
     ] = None,
     store: Annotated[
-        Path | None, typer.Option(help="Store of the same catalogue, added with sound; else made in --out.")
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Store of the same catalogue, added with sound; else made in --out."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Other clips.")] = 1,
     dramas: Annotated[int | None, typer.Option(min=0, help="Generated programs, if made (150).")] = None,
@@ -1134,7 +1147,7 @@ def _load_encoder(settings: Settings) -> FrameEncoder:
     return load_encoder(chosen.spec, device=chosen.device, precision=chosen.precision, threads=chosen.threads)
 
 
-def _open(store: Path, settings: Settings) -> tuple[FrameEncoder, Catalog]:
+def _open(store: str, settings: Settings) -> tuple[FrameEncoder, Catalog]:
     """Encoder and catalog of a store that is there; what is quickly known to be wrong is said first."""
     from matcher.decode import Sampling
     from matcher.store import open_catalog

@@ -6,13 +6,13 @@ Every component owns its section; the defaults are what the shipped model was me
 from __future__ import annotations
 
 import hashlib
-import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from index.files import user_cache_folder
 from matcher.errors import InputError
 
 
@@ -154,8 +154,4 @@ def load_settings(path: Path | None) -> Settings:
 
 def cache_folder() -> Path:
     """Where graphs are kept: ``MATCHER_CACHE``, else the user's cache folder."""
-    named = os.environ.get("MATCHER_CACHE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "program-matcher"
+    return user_cache_folder()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matcher.config import Settings
@@ -102,7 +101,7 @@ def status_object(catalog: Catalog, settings: Settings) -> dict[str, Any]:
     """Counts, versions and sizes of a store."""
     live, *sounds = open_every(catalog, settings.index)
     return {
-        "store": str(catalog.path.resolve()),
+        "store": catalog.place.full_name,
         "catalog_version": catalog.version(),
         "model": catalog.model.fingerprint,
         "encoder": catalog.model.name,
@@ -112,17 +111,6 @@ def status_object(catalog: Catalog, settings: Settings) -> dict[str, Any]:
         "index": live.kind,
         "index_frames": live.ntotal,
         "index_sounds": sum(one.ntotal for one in sounds),
-        "bytes": folder_bytes(catalog.path),
+        "bytes": catalog.place.size(),
         "settings": settings.digest(),
     }
-
-
-def folder_bytes(folder: Path) -> int:
-    """Bytes of all files below ``folder``; one that vanishes meanwhile counts nothing."""
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue
-    return total

@@ -19,6 +19,7 @@ from matcher.inputs import check_unicode
 if TYPE_CHECKING:
     from index.catalog import Catalog, Writer
     from index.live import LiveIndex
+    from index.places import Place
     from index.rows import Kind
     from index.rows import ModelInfo as StoredModel
     from matcher.linking import Linker
@@ -39,15 +40,16 @@ def translated() -> Iterator[None]:
         raise errors.StoreError(str(error)) from error
 
 
-def open_catalog(path: Path, model: ModelInfo | None = None) -> Catalog:
+def open_catalog(path: str | Path | Place, model: ModelInfo | None = None) -> Catalog:
     """A store that is there, for reading.
 
     Args:
-        path: Its folder.
+        path: Its folder, or as text ``s3://BUCKET/PREFIX``.
         model: The encoder about to be used with it; None where none is.
 
     Raises:
-        StoreError: There is none, it is damaged, or it holds another model's descriptors.
+        StoreError: There is none, it is damaged or out of reach, or it holds another model's descriptors.
+        MissingDependencyError: It is in object storage, and the package for that is missing.
     """
     from index.catalog import Catalog
 
@@ -56,11 +58,12 @@ def open_catalog(path: Path, model: ModelInfo | None = None) -> Catalog:
         return Catalog.open(path, model=None if model is None else _stored(model))
 
 
-def create_catalog(path: Path, model: ModelInfo) -> Catalog:
+def create_catalog(path: str | Path | Place, model: ModelInfo) -> Catalog:
     """A store, made if it is not there.
 
     Raises:
         StoreError: As :func:`open_catalog`, or the folder cannot be made.
+        MissingDependencyError: As :func:`open_catalog`.
     """
     from index.catalog import Catalog
 
@@ -142,7 +145,8 @@ def open_linker(catalog: Catalog, settings: Settings, live: LiveIndex | None = N
     sound = open_sounds(catalog, settings)
     model = ModelInfo(catalog.model.name, catalog.model.fingerprint, catalog.model.d)
     heard = None if catalog.sound_model is None else catalog.sound_model.fingerprint
-    calibration = calibration_of(Path(catalog.path), model, heard)
+    with translated():
+        calibration = calibration_of(catalog.place, model, heard)
     return Linker(live, settings, calibration, sound=sound)
 
 
@@ -159,7 +163,7 @@ def open_sounds(catalog: Catalog, settings: Settings) -> LiveIndex | None:
     asked = load_sound_encoder(settings.sound.spec).info
     if asked.fingerprint != stored.fingerprint:
         raise errors.StoreError(
-            f"the store {catalog.path} holds sounds described by {stored.name} ({stored.fingerprint}), not "
+            f"the store {catalog.place} holds sounds described by {stored.name} ({stored.fingerprint}), not "
             f"by {asked.spec} ({asked.fingerprint}); name that one under [sound] in --config, make a new "
             "store, or leave the sound out with --no-sound"
         )
