@@ -36,7 +36,16 @@ from index.rerank import reranked
 from index.rows import MAX_FRAMES, ORDINAL_BITS, AssetRecord, Kind, ProgramRecord, count_of, id_range
 from index.selectors import Range
 from index.shards import Engine, devices_of, new_engine, read_engine, write_engine
-from index.snapshot import Snapshot, SnapshotError, cache_folder, current_name, load_snapshot, save_snapshot
+from index.snapshot import (
+    SavedIndex,
+    Snapshot,
+    SnapshotError,
+    cache_folder,
+    current_name,
+    load_snapshot,
+    read_manifest,
+    save_snapshot,
+)
 from index.view import BLOCK_ROWS, FrameInfo, LiveView
 
 if TYPE_CHECKING:
@@ -577,6 +586,14 @@ class LiveIndex:
 
 
 # ---------------------------------------------------------------- functions of the above
+
+
+def saved_index(catalog: Catalog, table: Kind = "frames") -> SavedIndex | None:
+    """What the saved cache of one table says of itself, without loading it; None where there is none."""
+    model = catalog.model_of(table)
+    return (
+        None if model is None else read_manifest(cache_folder(catalog.place.cache_root(), model.fingerprint))
+    )
 
 
 @dataclass(frozen=True)

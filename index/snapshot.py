@@ -129,10 +129,52 @@ def current_name(cache: Path) -> str | None:
     return name
 
 
-def _load(folder: Path, *, fingerprint: str, d: int, thorough: bool) -> Snapshot:
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+@dataclass(frozen=True)
+class SavedIndex:
+    """What a snapshot's manifest says, without its arrays.
+
+    Attributes:
+        version: The catalog's version that it shows.
+        kind: The FAISS index's kind.
+        n: Frames.
+        training: When its centroids were made; None without any.
+        drift: How it stood when it was saved; None without centroids.
+    """
+
+    version: int
+    kind: str
+    n: int
+    training: Training | None
+    drift: Drift | None
+
+
+def read_manifest(cache: Path) -> SavedIndex | None:
+    """What the current snapshot says of itself; None where there is none that can be read."""
+    try:
+        name = current_name(cache)
+        if name is None:
+            return None
+        manifest = _manifest(cache / name)
+        return SavedIndex(
+            int(manifest["version"]),
+            str(manifest["kind"]),
+            int(manifest["n"]),
+            training_of(manifest.get("training")),
+            drift_of(manifest.get("drift")),
+        )
+    except (OSError, ValueError, KeyError, TypeError, SnapshotError):
+        return None  # opening the index warns of it
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     if manifest.pop("checksum") != _checksum(manifest):
         raise SnapshotError(f"snapshot {folder.name}: manifest.json is damaged")
+    return manifest
+
+
+def _load(folder: Path, *, fingerprint: str, d: int, thorough: bool) -> Snapshot:
+    manifest = _manifest(folder)
     for name, wanted in (("format", (1, FORMAT)), ("fingerprint", (fingerprint,)), ("d", (d,))):
         if manifest[name] not in wanted:
             raise SnapshotError(f"snapshot {folder.name}: {name} is {manifest[name]!r}, not {wanted[-1]!r}")

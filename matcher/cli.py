@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matcher.config import Settings
     from matcher.encoders.base import FrameEncoder
     from matcher.records import Answer
+    from matcher.store import Within
     from matcher.training.descriptor import Training
 
 PARTLY_DONE = 4
@@ -293,12 +294,20 @@ def remove(
 
 @app.command(
     epilog="Examples:  matcher query clip.mp4  |  matcher query --manifest clips.csv --json > answers.jsonl"
+    "  |  matcher query clip.mp4 --category drama/family"
 )
 def query(
     clips: Clips = None,
     manifest: Manifest = None,
     title: Annotated[str, typer.Option(help="Title of the upload.")] = "",
     top: Top = 5,
+    program: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Search only this program; may be repeated.")
+    ] = None,
+    category: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TIER1/...", help="Search only programs of this category; may be repeated."),
+    ] = None,
     sampling: SamplingWord = None,
     store: Store = DEFAULT_STORE,
     encoder: Encoder = None,
@@ -309,10 +318,13 @@ def query(
     json: Json = False,
 ) -> None:
     """Say which programs clips are from, and where."""
+    from matcher.store import Within
+
     settings = _settings(
         config, encoder=encoder, device=device, precision=precision, clips=sampling, no_sound=no_sound
     )
-    _answer(clips, manifest, title, store, settings, top=top, as_json=json, wait=None)
+    within = Within(tuple(program or ()), tuple(category or ())) if program or category else None
+    _answer(clips, manifest, title, store, settings, top=top, as_json=json, wait=None, within=within)
 
 
 @app.command(epilog="Example:  matcher link --manifest clips.csv")
@@ -352,6 +364,7 @@ def _answer(
     top: int,
     as_json: bool,
     wait: float | None,
+    within: Within | None = None,
 ) -> None:
     """Query, or with ``wait`` link, and print."""
     from matcher.inputs import clip_jobs, read_clip_rows
@@ -370,7 +383,7 @@ def _answer(
     with translated(), contextlib.ExitStack() as stack:
         # The lock comes first: what another writer does while this one waits must be seen.
         writer = None if wait is None else stack.enter_context(catalog.writing(wait_seconds=wait))
-        linker = open_linker(catalog, settings)
+        linker = open_linker(catalog, settings, within=within)
         bar = stack.enter_context(progress_bar("linking", len(jobs)))
         pairs = query_clips(
             linker, jobs, model, settings, top=top, on_frames=bar.frames,
@@ -571,7 +584,7 @@ def _list(
 @app.command(epilog="Example:  matcher status --store S --json")
 def status(store: Store = DEFAULT_STORE, config: Config = None, json: Json = False) -> None:
     """Say what the store holds."""
-    from matcher.listing import status_object
+    from matcher.listing import status_object, status_rows
     from matcher.show import print_json, print_table
     from matcher.store import open_catalog, translated
 
@@ -581,7 +594,7 @@ def status(store: Store = DEFAULT_STORE, config: Config = None, json: Json = Fal
     if json:
         print_json(value)
     else:
-        print_table("", ("what", "value"), [(key, str(part)) for key, part in value.items()])
+        print_table("", ("what", "value"), status_rows(value))
 
 
 @app.command(epilog="Example:  matcher doctor --store S")
@@ -734,6 +747,29 @@ def index_compact(store: Store = DEFAULT_STORE, config: Config = None, wait: Wai
         writer.compact()
         save_caches(catalog, _settings(config).index, writer, force=True)
     say("compacted")
+
+
+@index_app.command("retrain", epilog="Example:  matcher index retrain --store S --wait 600")
+def index_retrain(store: Store = DEFAULT_STORE, config: Config = None, wait: Wait = 0.0) -> None:
+    """Make new centroids of what there is now, beside the index that serves, and swap.
+
+    `matcher status` says when it is worth it. Processes that search take the new ones by themselves.
+    """
+    from matcher.show import say
+    from matcher.store import open_catalog, open_every, translated
+
+    catalog = open_catalog(store)
+    with translated(), catalog.writing(wait_seconds=wait) as writer:
+        for live in open_every(catalog, _settings(config).index):
+            live.retrain(writer)
+            training, drift = live.training, live.drift
+            if training is None or drift is None:
+                say(f"{live.table}: {live.ntotal} vectors, {live.kind}, which has no centroids")
+            else:
+                say(
+                    f"{live.table}: retrained on {training.n} vectors, {live.kind}; recall@10 "
+                    f"{drift.recall:.3f}, lists {drift.imbalance:.2f} times as unequal as equal ones"
+                )
 
 
 @bench_app.command("ingest", epilog="Example:  matcher bench ingest film.mp4 --sampling fps=1")

@@ -37,10 +37,19 @@ class SamplingSettings(_Section):
 
 
 class IndexSettings(_Section):
-    """Which FAISS index serves; "auto" chooses by size."""
+    """Which FAISS index serves.
 
-    kind: Literal["auto", "flat", "ivf"] = "auto"
+    Attributes:
+        kind: "auto" chooses by size, as :mod:`index.engines` says.
+        device: "gpu" takes all GPUs there are, and the CPU where there is none or too little room.
+        shards: Parts that the programs are dealt to; None: one, or one for each GPU.
+        nprobe: Inverted lists to visit; None: by the number of lists.
+    """
+
+    kind: Literal["auto", "flat", "ivf", "ivf-fp16", "ivf-pq"] = "auto"
     device: Literal["cpu", "gpu"] = "cpu"
+    shards: int | None = Field(None, ge=1)
+    nprobe: int | None = Field(None, ge=1)
 
 
 class VotingSettings(_Section):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from index.catalog import Catalog, Writer
     from index.live import LiveIndex
     from index.places import Place
-    from index.rows import Kind
+    from index.rows import Kind, ProgramRecord
     from index.rows import ModelInfo as StoredModel
     from matcher.linking import Linker
 
@@ -77,6 +78,41 @@ def create_catalog(path: str | Path | Place, model: ModelInfo) -> Catalog:
         ) from error
 
 
+@dataclass(frozen=True)
+class Within:
+    """Programs that a search is narrowed to: those named, and those of the categories.
+
+    Attributes:
+        programs: Their ids.
+        categories: ``tier1``, ``tier1/tier2`` or ``tier1/tier2/tier3``; what is below is of it too.
+    """
+
+    programs: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+
+    def positions(self, records: Sequence[ProgramRecord]) -> list[int]:
+        """The places of those programs among ``records``.
+
+        Raises:
+            InputError: A program is not among them, or no program is of any of the categories.
+        """
+        missing = sorted(set(self.programs) - {record.program_id for record in records})
+        if missing:
+            raise errors.InputError(f"there is no program {missing[0]!r} in the store; see: matcher programs")
+        found = [
+            place
+            for place, record in enumerate(records)
+            if record.program_id in self.programs or any(map(self._is_of, record.categories))
+        ]
+        if not found:
+            words = ", ".join(self.categories)
+            raise errors.InputError(f"no program is of category {words}; see: matcher programs --json")
+        return found
+
+    def _is_of(self, category: str) -> bool:
+        return any(f"{category}/".startswith(f"{wanted.strip('/')}/") for wanted in self.categories)
+
+
 def open_live(catalog: Catalog, settings: IndexSettings, *, table: Kind = "frames") -> LiveIndex:
     """The live index of a catalog's frames, or of its sounds.
 
@@ -91,7 +127,9 @@ def open_live(catalog: Catalog, settings: IndexSettings, *, table: Kind = "frame
         warnings.filterwarnings("ignore", message=".*fork.*")
         device = "cuda" if settings.device == "gpu" else "cpu"
         kind = None if settings.kind == "auto" else settings.kind
-        return LiveIndex.open(catalog, kind=kind, device=device, table=table)
+        return LiveIndex.open(
+            catalog, kind=kind, device=device, shards=settings.shards, nprobe=settings.nprobe, table=table
+        )
 
 
 def open_every(catalog: Catalog, settings: IndexSettings) -> list[LiveIndex]:
@@ -127,18 +165,23 @@ def save_caches(
     return every[0]
 
 
-def open_linker(catalog: Catalog, settings: Settings, live: LiveIndex | None = None) -> Linker:
+def open_linker(
+    catalog: Catalog, settings: Settings, live: LiveIndex | None = None, within: Within | None = None
+) -> Linker:
     """What answers clips from a catalog, as its calibration says.
 
     Args:
         catalog: The store.
         settings: Of the index, voting and decision.
         live: Its live index, where it is open.
+        within: Programs that alone are searched; default all.
 
     Raises:
+        InputError: ``within`` names a program that is not there, or nothing is in its categories.
         StoreError: The tables or the calibration are damaged.
         MissingDependencyError: FAISS or the GPU asked for is missing.
     """
+    from index.subset import Subset
     from matcher.linking import Linker
 
     live = live or open_live(catalog, settings.index)
@@ -147,7 +190,11 @@ def open_linker(catalog: Catalog, settings: Settings, live: LiveIndex | None = N
     heard = None if catalog.sound_model is None else catalog.sound_model.fingerprint
     with translated():
         calibration = calibration_of(catalog.place, model, heard)
-    return Linker(live, settings, calibration, sound=sound)
+    if within is None:
+        return Linker(live, settings, calibration, sound=sound)
+    few = Subset(live, within.positions(live.program_records))
+    heard_few = None if sound is None else Subset(sound, within.positions(sound.program_records))
+    return Linker(few, settings, calibration, sound=heard_few)
 
 
 def open_sounds(catalog: Catalog, settings: Settings) -> LiveIndex | None:
