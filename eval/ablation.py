@@ -232,12 +232,12 @@ def ablation_rows(
     lacking = set(read) - {record.clip_id for record in catalog.clips()}
     if lacking:
         raise InputError(
-            f"{catalog.path} keeps no descriptors of {len(lacking)} clips ({min(lacking)} among them);"
+            f"{catalog.place} keeps no descriptors of {len(lacking)} clips ({min(lacking)} among them);"
             " run the command that made it again"
         )
     model = ModelInfo(catalog.model.name, catalog.model.fingerprint, catalog.model.d)
     heard = None if catalog.sound_model is None else catalog.sound_model.fingerprint
-    calibration = calibration_of(Path(catalog.path), model, heard)
+    calibration = calibration_of(catalog.place, model, heard)
     rows: list[PublicObject] = []
     with translated():
         live = open_live(catalog, settings.index)

@@ -28,6 +28,7 @@ from eval.judging import ClipInfo
 from eval.making import read_json, write_json
 from eval.run_files import ANSWERS, CLIPS, FIGURES, TRUTH, load_answers, load_clips, save_answers, save_clips
 from eval.trajectories import simulated_cases
+from index.places import place_of
 from matcher.calibration import FILE_NAME, Calibration
 from matcher.config import Settings
 from matcher.errors import InputError
@@ -209,7 +210,7 @@ def link_clips(
     catalog = create_catalog(out / "store", encoder.info)
     with translated(), catalog.writing() as writer:
         if calibration is not None:
-            calibration.save(Path(catalog.path) / FILE_NAME)
+            calibration.save(catalog.path / FILE_NAME)
         _add_catalogue(writer, made.programs_manifest, encoder, settings)
         live = save_caches(catalog, settings.index, writer)
         linker = open_linker(catalog, settings, live)
@@ -221,7 +222,7 @@ def link_clips(
 def run_link_truth(
     truth: Path,
     clips: Path,
-    store: Path,
+    store: str | Path,
     out: Path,
     settings: Settings,
     encoder: FrameEncoder,
@@ -250,7 +251,7 @@ def run_link_truth(
     notes = RunNotes(command, settings, encoder.info.fingerprint, encoder.engine)
     catalog = open_catalog(store, encoder.info)
     infos = own_clips(rows, [_name(job) for job in jobs], {p.program_id for p in catalog.programs()})
-    prepare(out, notes, {"store": str(store.resolve()), "clips": str(clips.resolve())})
+    prepare(out, notes, {"store": place_of(store).full_name, "clips": str(clips.resolve())})
     with translated():
         linker = open_linker(catalog, settings)
         answers = _answered(out, infos, jobs, linker, encoder, settings, writer=None)

@@ -35,13 +35,13 @@ from eval.sound_clips import (
     stretches_of,
     unknown_clip,
 )
+from index.places import place_of
 from matcher.config import Settings
 from matcher.describe import Album
 from matcher.errors import InputError, StoreError
 from matcher.inputs import AssetJob, ProgramJob
 from matcher.linking import Linker
 from matcher.listen import Listener, listener_of
-from matcher.listing import folder_bytes
 from matcher.pipeline import add_programs, listen_again
 from matcher.records import Answer, Descriptors
 from matcher.show import Progress, print_json, print_table, progress_bar, say, summary
@@ -191,7 +191,7 @@ def run_sound(
     settings: Settings,
     encoder: FrameEncoder,
     *,
-    store: Path | None = None,
+    store: str | Path | None = None,
     hops: Sequence[float] = (),
     workers: int = 2,
     command: str = "",
@@ -224,7 +224,9 @@ def run_sound(
         raise InputError("the settings say that nobody listens: set enabled = true under [sound]")
     by_hop = [_at_hop(settings, hop) for hop in dict.fromkeys(hops)] or [settings]
     notes = RunNotes(command, settings, encoder.info.fingerprint, encoder.engine, plan.seed)
-    prepare(out, notes, {"sound": plan.to_json(), "store": None if store is None else str(store.resolve())})
+    prepare(
+        out, notes, {"sound": plan.to_json(), "store": None if store is None else place_of(store).full_name}
+    )
     _make_dramas(plan, workers)
     every = sources(plan.programs, plan.material)
     # All stores first: clips take minutes, and a store that does not listen says so at once.
@@ -265,7 +267,7 @@ def _opened(
     settings: Settings,
     encoder: FrameEncoder,
     *,
-    store: Path | None,
+    store: str | Path | None,
     name: str,
 ) -> tuple[Catalog, Linker]:
     """The store that was given, or one of the run's folder; either listens."""
@@ -321,7 +323,7 @@ def _checked(catalog: Catalog, every: Sequence[Source]) -> Catalog:
     surplus = [source.program_id for source in every if not source.is_known and source.program_id in there]
     if lacking or surplus:
         what = f"lacks {lacking[0]}" if lacking else f"holds {surplus[0]}, which is to be unknown"
-        raise StoreError(f"the store {catalog.path} is of another catalogue: it {what}; leave out --store")
+        raise StoreError(f"the store {catalog.place} is of another catalogue: it {what}; leave out --store")
     return catalog
 
 
@@ -329,10 +331,10 @@ def _check_listens(linker: Linker, catalog: Catalog) -> None:
     if linker.listener() is not None:
         return
     if catalog.sound_model is None:
-        raise StoreError(f"the store {catalog.path} holds no sounds; add its programs without --no-sound")
+        raise StoreError(f"the store {catalog.place} holds no sounds; add its programs without --no-sound")
     raise StoreError(
-        f"no calibration says what a sound is worth in {catalog.path}; run: matcher calibrate --store"
-        f" {catalog.path}, and then the same command again"
+        f"no calibration says what a sound is worth in {catalog.place}; run: matcher calibrate --store"
+        f" {catalog.place}, and then the same command again"
     )
 
 
@@ -460,7 +462,7 @@ def _sizes(catalog: Catalog) -> PublicObject:
     heard = {record.program_id for record in catalog.programs() if record.sound_count}
     hours = sum(a.duration_seconds for a in catalog.assets() if a.program_id in heard) / 3600
     sounds = sum(record.sound_count for record in catalog.programs())
-    table = folder_bytes(Path(catalog.path) / "tables" / "sounds.lance")
+    table = catalog.place.size("tables/sounds.lance")
     return {
         "hours": hours,
         "sounds": sounds,

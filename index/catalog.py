@@ -1,11 +1,11 @@
 """The truth: programs, assets, frames, sounds, clips and links in LanceDB; the only importer of ``lancedb``.
 
-A store is one folder::
+A store is one folder, or one prefix in object storage (index/places.py)::
 
     store.json     the format's number, written last when the store is made
-    write.lock     held (flock) by the one writer; says who
+    write.lock     held (flock, or a lease) by the one writer; says who
     tables/        one Lance table each
-    cache/         what index/live.py keeps; may be deleted at any time
+    cache/         what index/live.py keeps, of a folder; may be deleted at any time
 
 A program becomes visible by one commit: the flip of its row in ``programs`` to a new *number*. Its
 frames, sounds and assets carry that number and were committed before; a reader asks for the numbers
@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 
 from index.base import Ids, Vectors
 from index.errors import CatalogError, ModelMismatchError
-from index.files import WriteLock, write_atomically
+from index.places import LocalPlace, Place, WriterLock, place_of
 from index.rows import (
     KINDS,
     MAX_FRAMES,
@@ -86,6 +86,7 @@ __all__ = [
 
 FORMAT = 1
 STORE_KIND = "program-matcher store"
+_STORE_FILE = "store.json"
 
 _PRIMARY = {"lance-schema:unenforced-primary-key": "true"}
 _TABLES = ("models", "programs", "assets", "frames", "sounds", "clips", "links", "reviews")
@@ -241,9 +242,9 @@ class Catalog:
     Make one with :meth:`open` or :meth:`create`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._connection = lancedb.connect(path / "tables")
+    def __init__(self, place: str | Path | Place) -> None:
+        self.place = place_of(place)
+        self._connection = _connect(self.place)
         self._tables: dict[str, Any] = {}
         self._refreshing = threading.RLock()
         self._model: ModelInfo | None = None
@@ -254,42 +255,55 @@ class Catalog:
     # ------------------------------------------------------------ open and create
 
     @classmethod
-    def open(cls, path: str | Path, *, model: ModelInfo | None = None) -> Catalog:
+    def open(cls, path: str | Path | Place, *, model: ModelInfo | None = None) -> Catalog:
         """Open a store that is there.
 
         Args:
-            path: The store's folder.
+            path: The store's folder, or what else :func:`index.places.place_of` knows.
             model: What the caller will make descriptors with; None where it makes none.
 
         Raises:
             CatalogError: There is no store, or it is foreign or of a newer format.
+            BackendMissingError: It is in object storage, and the package for that is not installed.
             ModelMismatchError: The store's descriptors are another model's.
         """
-        store = Path(path)
-        _check_store_file(store)
-        catalog = cls(store)
+        place = place_of(path)
+        _check_store_file(place)
+        catalog = cls(place)
         if model is not None:
             catalog._check_model(model)
         return catalog
 
     @classmethod
-    def create(cls, path: str | Path, model: ModelInfo, *, wait_seconds: float = 30.0) -> Catalog:
+    def create(cls, path: str | Path | Place, model: ModelInfo, *, wait_seconds: float = 30.0) -> Catalog:
         """Open a store, making it first where there is none; may be cut off and done again.
 
         Args:
-            path: The store's folder, and its parents, are made as needed.
+            path: As for :meth:`open`; a folder and its parents are made as needed.
             model: What the store's descriptors are or will be made with.
             wait_seconds: For another process that is making the same store.
 
         Raises:
             CatalogError: The folder holds something else, or a newer format.
             CatalogLockedError: Another process held the lock all the time.
+            BackendMissingError: It is in object storage, and the package for that is not installed.
             ModelMismatchError: The store's descriptors are another model's.
         """
-        store = Path(path)
-        if not (store / "store.json").exists():
-            _make_store(store, model, wait_seconds)
-        return cls.open(store, model=model)
+        place = place_of(path)
+        if not _has_store_file(place):
+            _make_store(place, model, wait_seconds)
+        return cls.open(place, model=model)
+
+    @property
+    def path(self) -> Path:
+        """The folder of a store that is one.
+
+        Raises:
+            CatalogError: It is in object storage.
+        """
+        if not isinstance(self.place, LocalPlace):
+            raise CatalogError(f"the store {self.place} is no folder")
+        return self.place.path
 
     @property
     def model(self) -> ModelInfo:
@@ -324,7 +338,7 @@ class Catalog:
 
     def _wrong_models(self, n: int) -> CatalogError:
         return CatalogError(
-            f"the store {self.path} names {n} models where it must name one. "
+            f"the store {self.place} names {n} models where it must name one. "
             "Restore it from a copy, or make a new one with matcher add --store DIR."
         )
 
@@ -336,7 +350,7 @@ class Catalog:
                 what = "sound descriptors"
                 remedy = f'Write spec = "{have.name}" under [sound] in --config, leave it out with --no-sound'
             raise ModelMismatchError(
-                f"the store {self.path} holds {what} of {have.name} ({have.fingerprint}, d = {have.d}), "
+                f"the store {self.place} holds {what} of {have.name} ({have.fingerprint}, d = {have.d}), "
                 f"but {wanted.name} ({wanted.fingerprint}, d = {wanted.d}) was asked for. "
                 f"{remedy}, or use another --store."
             )
@@ -444,7 +458,7 @@ class Catalog:
         """
         model = self.model_of(kind)
         if model is None or kind not in self._tables:
-            raise ValueError(f"the store {self.path} holds no {kind}")
+            raise ValueError(f"the store {self.place} holds no {kind}")
         with self._reading(kind):
             # A handle of its own: those of the catalog move on with every refresh.
             table = self._connection.open_table(kind)
@@ -539,14 +553,15 @@ class Catalog:
         Raises:
             CatalogLockedError: Another writer, of this process or another, still holds the lock.
         """
-        lock = WriteLock(self.path)
+        lock = self.place.lock()
         lock.acquire(wait_seconds)
         try:
             self.refresh()
             self._refuse_lost_tables()
-            _make_tables(self._connection, self._schemas())
+            with self.place.explained():
+                _make_tables(self._connection, self._schemas())
             self.refresh()
-            writer = Writer(self)
+            writer = Writer(self, lock)
             try:
                 writer._clean_orphans()
                 yield writer
@@ -599,7 +614,7 @@ class Catalog:
         lost = [name for name in ("programs", "assets", *kinds) if name not in self._tables]
         if lost:
             raise CatalogError(
-                f"the store {self.path} has lost its table {', '.join(lost)}: restore it from a copy, "
+                f"the store {self.place} has lost its table {', '.join(lost)}: restore it from a copy, "
                 "or make a new one with matcher add --store DIR"
             )
 
@@ -670,10 +685,11 @@ class Catalog:
     @contextlib.contextmanager
     def _reading(self, name: str) -> Iterator[None]:
         try:
-            yield
+            with self.place.explained():
+                yield
         except (RuntimeError, OSError, ValueError) as error:
             raise CatalogError(
-                f"the table {name} of the store {self.path} cannot be read: {error}. If a compaction ran "
+                f"the table {name} of the store {self.place} cannot be read: {error}. If a compaction ran "
                 "just now, try again; otherwise restore the store from a copy."
             ) from error
 
@@ -719,10 +735,12 @@ class Writer:
     """Changes to a store, under its lock; from :meth:`Catalog.writing`, and dead after it.
 
     Every method is one visible change: a kill at any instant leaves the state before it or after.
+    Each looks at the lock right before it commits; in object storage another may have taken over.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, lock: WriterLock) -> None:
         self.catalog = catalog
+        self._lock = lock
         self._open = True
 
     def use_sound(self, model: ModelInfo) -> None:
@@ -746,11 +764,12 @@ class Writer:
         table = _open_table(catalog._connection, "sounds")
         if table is not None and table.count_rows():
             raise CatalogError(
-                f"the store {catalog.path} has lost the model of its table sounds: restore it from a copy, "
+                f"the store {catalog.place} has lost the model of its table sounds: restore it from a copy, "
                 "or make a new one with matcher add --store DIR"
             )
         # The table first: with a model but without a table, a store would have lost one.
-        _make_tables(catalog._connection, _schemas(catalog.model.d, model.d))
+        with catalog.place.explained():
+            _make_tables(catalog._connection, _schemas(catalog.model.d, model.d))
         self._append("models", [_model_row(model, "sounds")])
         catalog.refresh()
 
@@ -774,7 +793,9 @@ class Writer:
         self.check_open()
         number = self._next_number()
         catalog = self.catalog
-        stream = _AssetStream(program.program_id, number, catalog.model, catalog.sound_model, assets)
+        stream = _AssetStream(
+            program.program_id, number, catalog.model, catalog.sound_model, assets, self.check_open
+        )
         try:
             self._append_descriptors("frames", stream, stream.frames())
             self._append_descriptors("sounds", stream, stream.sounds())
@@ -896,12 +917,13 @@ class Writer:
         with warnings.catch_warnings():
             # lancedb warns of readers at 0 seconds; the docstring above tells of them.
             warnings.simplefilter("ignore", UserWarning)
-            for table in self.catalog._tables.values():
-                table.optimize(
-                    cleanup_older_than=timedelta(seconds=keep_seconds),
-                    # Safe because of the lock: no other writer's unfinished files can be there.
-                    delete_unverified=True,
-                )
+            for name in list(self.catalog._tables):
+                with self._changing(name) as table:
+                    table.optimize(
+                        cleanup_older_than=timedelta(seconds=keep_seconds),
+                        # Safe because of the lock: no other writer's unfinished files can be there.
+                        delete_unverified=True,
+                    )
         self.catalog.refresh()
 
     def index_ids(self, kind: Kind = "frames") -> None:
@@ -933,22 +955,33 @@ class Writer:
 
         Raises:
             ValueError: The ``with`` block of :meth:`Catalog.writing` is left.
+            LeaseLostError: It was not renewed in time (the machine slept) and another has it now.
         """
         if not self._open:
             raise ValueError("this writer's lock is released; enter Catalog.writing() again")
+        self._lock.check()
 
     def _table(self, name: str) -> Any:
         return self.catalog._tables[name]
+
+    @contextlib.contextmanager
+    def _changing(self, name: str) -> Iterator[Any]:
+        """The table, for one commit."""
+        self.check_open()
+        with self.catalog.place.explained():
+            yield self._table(name)
 
     def _next_number(self) -> int:
         return int(self.catalog._whole_numbers("programs", "number").max(initial=0)) + 1
 
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
-        self._table(name).add(pa.Table.from_pylist(rows, schema=self.catalog._schemas()[name]))
+        with self._changing(name) as table:
+            table.add(pa.Table.from_pylist(rows, schema=self.catalog._schemas()[name]))
 
     def _merge(self, name: str, key: str, rows: list[dict[str, Any]]) -> None:
-        merge = self._table(name).merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
-        merge.execute(pa.Table.from_pylist(rows, schema=self.catalog._schemas()[name]))
+        with self._changing(name) as table:
+            merge = table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
+            merge.execute(pa.Table.from_pylist(rows, schema=self.catalog._schemas()[name]))
 
     def _append_descriptors(self, kind: Kind, stream: _AssetStream, batches: Iterator[_Columns]) -> None:
         """One commit for the whole program, however long: batches are written as they come."""
@@ -959,7 +992,8 @@ class Writer:
                 return
             schema = self.catalog._schemas()[kind]
             parts = (pa.record_batch(columns, schema=schema) for columns in _chain(first, batches))
-            self._table(kind).add(pa.RecordBatchReader.from_batches(schema, parts))
+            with self._changing(kind) as table:
+                table.add(pa.RecordBatchReader.from_batches(schema, parts))
         except Exception as error:
             # Across Lance, an exception loses its type.
             if stream.error is not None:
@@ -969,7 +1003,8 @@ class Writer:
     def _delete(self, name: str, where: str) -> None:
         # Deleting nothing would be a commit all the same.
         if self.catalog._count(name, where):
-            self._table(name).delete(where)
+            with self._changing(name) as table:
+                table.delete(where)
 
     def _delete_numbers(self, numbers: Sequence[int]) -> None:
         """Assets last: while an asset row is there, the next writer knows what is left to delete."""
@@ -1012,7 +1047,9 @@ class _AssetStream:
         model: ModelInfo,
         sound_model: ModelInfo | None,
         assets: Iterable[NewAsset],
+        check_open: Callable[[], None],
     ) -> None:
+        self._check_open = check_open
         self._program_id, self._number = program_id, number
         self._model, self._sound_model = model, sound_model
         self._assets = assets
@@ -1045,6 +1082,8 @@ class _AssetStream:
     def _heed_the_caller(self) -> None:
         if self.stopped:
             raise RuntimeError("the caller gave up")
+        # The last look is after the last batch: Lance commits next.
+        self._check_open()
 
     def _take(self, asset: NewAsset) -> _Run:
         """Book the asset and keep its sounds; returns its frames."""
@@ -1145,14 +1184,29 @@ def _refuse_twice(name: str, values: Sequence[str]) -> None:
 # ---------------------------------------------------------------- store files and tables
 
 
-def _check_store_file(store: Path) -> None:
-    file = store / "store.json"
-    if not file.is_file():
-        raise CatalogError(
-            f"there is no store at {store}. Make one with: matcher add --store {store} PROGRAM_ID VIDEO..."
-        )
+def _connect(place: Place) -> Any:
+    options = place.storage_options
+    with place.explained():
+        return lancedb.connect(place.tables, storage_options=None if options is None else dict(options))
+
+
+def _has_store_file(place: Place) -> bool:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        return place.read(_STORE_FILE) is not None
+    except OSError:
+        return True  # opening it says what is wrong with it
+
+
+def _check_store_file(place: Place) -> None:
+    file = place.name_of(_STORE_FILE)
+    try:
+        text = place.read(_STORE_FILE)
+        if text is None:
+            raise CatalogError(
+                f"there is no store at {place}. "
+                f"Make one with: matcher add --store {place} PROGRAM_ID VIDEO..."
+            )
+        content = json.loads(text.decode())
         kind, number = content["kind"], int(content["format"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CatalogError(f"{file} is damaged ({error!r}). Restore the store from a copy.") from error
@@ -1162,30 +1216,30 @@ def _check_store_file(store: Path) -> None:
         remedy = (
             "Update program-matcher" if number > FORMAT else "Make a new store and add the programs again"
         )
-        raise CatalogError(f"the store {store} has format {number}, this version reads {FORMAT}. {remedy}.")
-    if not (store / "tables").is_dir():  # lancedb would make it, and a reader must write nothing
-        raise CatalogError(f"the store {store} has lost its folder tables. Restore the store from a copy.")
+        raise CatalogError(f"the store {place} has format {number}, this version reads {FORMAT}. {remedy}.")
+    if "tables" not in place.entries():  # lancedb would make it, and a reader must write nothing
+        raise CatalogError(f"the store {place} has lost its folder tables. Restore the store from a copy.")
 
 
-def _make_store(store: Path, model: ModelInfo, wait_seconds: float) -> None:
+def _make_store(place: Place, model: ModelInfo, wait_seconds: float) -> None:
     """Make what is missing of a store; ``store.json`` comes last, so a store with it is whole."""
-    if store.exists() and not store.is_dir():
-        raise CatalogError(f"{store} is not a folder. Use another --store.")
-    _refuse_foreign(store)
-    store.mkdir(parents=True, exist_ok=True)
-    lock = WriteLock(store)
+    _refuse_foreign(place)
+    place.make()
+    lock = place.lock()
     lock.acquire(wait_seconds)
     try:
-        if (store / "store.json").exists():
+        if _has_store_file(place):
             return  # another process made it while this one waited
-        connection = lancedb.connect(store / "tables")
+        connection = _connect(place)
         schemas = _schemas(model.d)
-        _make_tables(connection, schemas)
-        # A creation cut off may have been by another model; there are no descriptors yet.
-        models = pa.Table.from_pylist([_model_row(model, "frames")], schema=schemas["models"])
-        connection.create_table("models", data=models, mode="overwrite")
+        with place.explained():
+            _make_tables(connection, schemas)
+            # A creation cut off may have been by another model; there are no descriptors yet.
+            models = pa.Table.from_pylist([_model_row(model, "frames")], schema=schemas["models"])
+            connection.create_table("models", data=models, mode="overwrite")
         content = {"kind": STORE_KIND, "format": FORMAT, "created_at": now_utc()}
-        write_atomically(store / "store.json", json.dumps(content) + "\n")
+        lock.check()
+        place.write(_STORE_FILE, (json.dumps(content) + "\n").encode())
     finally:
         lock.release()
 
@@ -1200,19 +1254,14 @@ def _model_row(model: ModelInfo, kind: Kind) -> dict[str, Any]:
     }
 
 
-def _refuse_foreign(store: Path) -> None:
+def _refuse_foreign(place: Place) -> None:
     """A folder with other things in it, given by mistake, must not be filled with tables."""
-    if not store.is_dir():
-        return
-    own = {"write.lock", "tables", "cache"}
-    foreign = [
-        entry.name
-        for entry in store.iterdir()
-        if entry.name not in own and not entry.name.startswith("store.json.tmp-")
-    ]
+    # With store.json, another process has made it this moment.
+    own = {"store.json", "write.lock", "write.clock", "tables", "cache"}
+    foreign = [name for name in place.entries() if name not in own and not name.startswith("store.json.tmp-")]
     if foreign:
         raise CatalogError(
-            f"{store} is not a store and not empty (it holds {sorted(foreign)[0]!r}). Use another --store."
+            f"{place} is not a store and not empty (it holds {min(foreign)!r}). Use another --store."
         )
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from index.base import Ids, SearchResult, Vectors
 from index.exact import search_blocks
+from index.half import widened
 from index.rows import now_utc
 
 K = 10
@@ -100,11 +101,11 @@ def measure(
         n: Vectors in all.
     """
     rng = np.random.default_rng(0)
-    middle = sample.astype(np.float32)
+    middle = widened(sample)
     noise = rng.standard_normal(middle.shape, dtype=np.float32)
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
     queries = QUERY_COSINE * middle + np.sqrt(np.float32(1 - QUERY_COSINE**2)) * noise
-    wanted = search_blocks(((ids, vectors.astype(np.float32)) for ids, vectors in blocks()), queries, K)
+    wanted = search_blocks(((ids, widened(vectors)) for ids, vectors in blocks()), queries, K)
     recall = recall_of(search(queries, K).ids, wanted.ids)
     return Drift(now_utc(), n, imbalance, recall)
 

@@ -95,4 +95,8 @@ def engine_bytes(kind: str, d: int, n: int, nlist: int = 0) -> int:
     Raises:
         ValueError: There is no such kind.
     """
-    return int(n * bytes_a_vector(kind, d)) + nlist * 4 * d
+    extra = 0
+    if kind == "ivf-pq":
+        # Codes come in blocks of 32, the last of each list half full; and the book of codes.
+        extra = int(nlist * 16 * (bytes_a_vector(kind, d) - 8)) + (1 << PQ_BITS) * 4 * d
+    return int(n * bytes_a_vector(kind, d)) + nlist * 4 * d + extra

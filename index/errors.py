@@ -19,9 +19,13 @@ class CatalogLockedError(CatalogError):
         self.holder = holder
 
 
+class LeaseLostError(CatalogError):
+    """This writer's lock ran out and another writer took over; nothing may be written on."""
+
+
 class ModelMismatchError(CatalogError):
     """The store's descriptors were made by another model."""
 
 
 class BackendMissingError(IndexStoreError):
-    """No usable FAISS build, or more than one, is installed; the message names the extra."""
+    """A package is not installed (or two FAISS builds are); the message names the extra."""

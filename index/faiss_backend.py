@@ -321,7 +321,11 @@ class FaissIndex:
         removed = self._ids.remove_ranges(gone)
         if removed == 0:
             return 0
+        before = self._list_sizes() if self._kind == "ivf-pq" else None
         Selector(self._faiss, gone).remove_from(self._index)
+        if before is not None:
+            for number in np.flatnonzero(before != self._list_sizes()).tolist():
+                self._clear_free_places(number)
         if self._gpu is not None:
             self._gpu.remove(gone, removed)
         return removed
@@ -357,8 +361,13 @@ class FaissIndex:
         rows = np.arange(queries.shape[0])
         wide = min(k + 1, n)
         while rows.size:
-            found, found_ids = raw_search(queries[rows], wide)
-            similarities[rows], ids[rows] = best_first(found, found_ids, k)
+            found, found_ids = raw_search(queries if rows.size == queries.shape[0] else queries[rows], wide)
+            if is_strictly_descending(found):
+                best, best_ids = found[:, :k], found_ids[:, :k]
+            else:
+                best, best_ids = best_first(found, found_ids, k)
+            m = best.shape[1]
+            similarities[rows, :m], ids[rows, :m] = best, best_ids
             if wide == n:
                 break
             rows = rows[found[:, -1] == similarities[rows, k - 1]]
@@ -368,15 +377,44 @@ class FaissIndex:
     def contents(self, block: int = 65536) -> Iterator[tuple[Ids, Vectors]]:
         """What is stored, in no promised order: (m,) ids and (m, d) vectors, ``block`` rows at most.
 
-        A compressed kind gives what its codes stand for; :meth:`stand_for` tells whether rightly.
+        A compressed kind gives what its codes stand for.
         """
+        for _, ids, vectors in self._parts(block):
+            yield ids, vectors
+
+    def count_wrong(self, vectors_of: Callable[[Ids], Vectors]) -> int:
+        """How many of the vectors stored are not what the index makes of the true ones.
+
+        A product code is chosen by rounded arithmetic, whose last digit depends on how many vectors are
+        encoded at once: there, one that is as near as the nearest will do.
+
+        Args:
+            vectors_of: Gives the true (m, d) vectors of (m,) ids.
+        """
+        wrong = 0
+        for part, ids, stored in self._parts(65536):
+            wanted = as_vectors(vectors_of(ids), self._d, what="vectors")
+            if self._kind == "ivf-pq":
+                # Not the index's own sa_encode and sa_decode: the latter crashes after a file was read.
+                pq, middle = self._index.pq, self._centroid(part)
+                best = pq.decode(pq.compute_codes(wanted - middle)) + middle
+                error, least = (((codes - wanted) ** 2).sum(axis=1) for codes in (stored, best))
+                wrong += int(np.count_nonzero(error > least * 1.001 + 1e-6))
+                continue
+            if self._kind == "ivf-fp16":
+                wanted = wanted.astype(np.float16).astype(np.float32)
+            wrong += int((wanted != stored).any(axis=1).sum())
+        return wrong
+
+    def _parts(self, block: int) -> Iterator[tuple[int, Ids, Vectors]]:
+        """The inverted lists, or blocks of a flat index: number, (m,) ids and (m, d) vectors."""
         if self.ntotal == 0:
             return
         if self._kind == "flat":
             order = self._faiss.vector_to_array(self._index.id_map)
             for start in range(0, order.size, block):
                 m = min(block, order.size - start)
-                yield order[start : start + m], self._index.index.reconstruct_n(start, m)
+                yield 0, order[start : start + m], self._index.index.reconstruct_n(start, m)
             return
         lists = self._index.invlists
         for number in range(self.nlist):
@@ -384,26 +422,7 @@ class FaissIndex:
             if size:
                 # A list's memory is FAISS's own and moves at the next add: copy.
                 list_ids = self._faiss.rev_swig_ptr(lists.get_ids(number), size).copy()
-                yield list_ids, self._list_vectors(number, size)
-
-    def stand_for(self, stored: Vectors, xb: Vectors) -> NDArray[np.bool_]:
-        """Which of the vectors that :meth:`contents` gave are what the index makes of ``xb`` (nb, d).
-
-        A product code is chosen by rounded arithmetic, whose last digit depends on how many vectors are
-        encoded at once: there, one that is as near as the nearest will do.
-        """
-        if self._kind == "ivf-fp16":
-            xb = xb.astype(np.float16).astype(np.float32)
-        if self._kind != "ivf-pq":
-            same: NDArray[np.bool_] = (stored == xb).all(axis=1)
-            return same
-        # Not the index's own sa_encode and sa_decode: the latter crashes once it has been through a file.
-        vectors, pq = as_vectors(xb, self._d, what="xb"), self._index.pq
-        middles = self._centroids(self._index.quantizer.search(vectors, 1)[1][:, 0])
-        best = pq.decode(pq.compute_codes(vectors - middles)) + middles
-        error, least = (((codes - xb) ** 2).sum(axis=1) for codes in (stored, best))
-        as_near: NDArray[np.bool_] = error <= least * 1.001 + 1e-6
-        return as_near
+                yield number, list_ids, self._list_vectors(number, size)
 
     def write(self, path: Path) -> None:
         """Write the CPU index to a file; the caller sees to atomicity.
@@ -492,6 +511,31 @@ class FaissIndex:
         vectors: Vectors = codes.view(dtype).reshape(size, self._d).astype(np.float32)
         return vectors
 
+    def _list_sizes(self) -> NDArray[np.int64]:
+        """(nlist,) vectors in each list."""
+        lists = self._index.invlists
+        return np.array([lists.list_size(number) for number in range(self.nlist)], dtype=np.int64)
+
+    def _clear_free_places(self, number: int) -> None:
+        """Zero what was left where codes of a list were taken out.
+
+        FAISS (1.15) adds a code to the free places of a list's last block by "or", as if they were zero,
+        but leaves old codes in them when it removes: what was added next came out as a mixture of both.
+        """
+        faiss, lists = self._faiss, self._faiss.downcast_InvertedLists(self._index.invlists)
+        per_block, block_size = int(lists.n_per_block), int(lists.block_size)
+        full, used = divmod(int(lists.list_size(number)), per_block)
+        if used == 0:
+            return
+        block = faiss.rev_swig_ptr(lists.get_codes(number), (full + 1) * block_size)[full * block_size :]
+        codes, packer = (
+            np.zeros((per_block, int(self._index.code_size)), np.uint8),
+            self._index.get_CodePacker(),
+        )
+        packer.unpack_all(faiss.swig_ptr(block), faiss.swig_ptr(codes))
+        codes[used:] = 0
+        packer.pack_all(faiss.swig_ptr(codes), faiss.swig_ptr(block))
+
     def _list_decoded(self, number: int, size: int) -> Vectors:
         """As :meth:`_list_vectors`, of 4-bit codes, which lie interleaved in blocks of 32 vectors."""
         index, faiss = self._index, self._faiss
@@ -503,13 +547,13 @@ class FaissIndex:
         for block in range(n_blocks):
             source = packed[block * int(lists.block_size) :]
             packer.unpack_all(faiss.swig_ptr(source), faiss.swig_ptr(codes[block * per_block :]))
-        vectors: Vectors = index.pq.decode(codes[:size]) + self._centroids(np.array([number]))
+        vectors: Vectors = index.pq.decode(codes[:size]) + self._centroid(number)
         return vectors
 
-    def _centroids(self, lists: NDArray[np.int64]) -> Vectors:
-        """(n, d) the middles of inverted lists."""
-        middles: Vectors = self._index.quantizer.reconstruct_batch(lists)
-        return middles
+    def _centroid(self, number: int) -> Vectors:
+        """(d,) the middle of an inverted list."""
+        middle: Vectors = self._index.quantizer.reconstruct(number)
+        return middle
 
 
 class HalfSearch:

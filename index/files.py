@@ -1,4 +1,4 @@
-"""Small files of a store: replaced in one step, and the lock of the one writer."""
+"""Small files on a local disk: replaced in one step, and the lock of the one writer."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from index.errors import CatalogLockedError
 from index.rows import now_utc
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a small file so that a reader, or a crash, sees the old text or the new one."""
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a small file so that a reader, or a crash, sees the old content or the new one."""
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     fsync_folder(path.parent)
 
 
@@ -32,6 +35,54 @@ def fsync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below ``folder``; one that vanishes meanwhile counts nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def user_cache_folder() -> Path:
+    """Where this user keeps what can be made again: ``MATCHER_CACHE``, else the user's cache folder."""
+    named = os.environ.get("MATCHER_CACHE")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "program-matcher"
+
+
+def who_am_i() -> dict[str, str | int]:
+    """What the holder of a lock writes into it."""
+    return {
+        "pid": os.getpid(),
+        "command": " ".join(sys.argv)[:500] or "python",
+        "host": socket.gethostname(),
+        "started_at": now_utc(),
+    }
+
+
+def holder_of(content: bytes) -> str:
+    """Who holds a lock, by what :func:`who_am_i` said; "another process" where it did not come to that."""
+    try:
+        who = json.loads(content)
+        return f"process {who['pid']} on {who['host']} ({who['command']}) since {who['started_at']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def locked_error(store: str, holder: str) -> CatalogLockedError:
+    """The refusal of a second writer."""
+    return CatalogLockedError(
+        f"the store {store} is being written by {holder}. Wait until it is done and "
+        "try again, or wait for it with a longer wait.",
+        holder=holder,
+    )
 
 
 class WriteLock:
@@ -59,24 +110,17 @@ class WriteLock:
                 if time.monotonic() >= deadline:
                     holder = self._holder()
                     os.close(descriptor)
-                    raise CatalogLockedError(
-                        f"the store {self._store} is being written by {holder}. Wait until it is done and "
-                        "try again, or wait for it with a longer wait.",
-                        holder=holder,
-                    ) from None
+                    raise locked_error(str(self._store), holder) from None
                 time.sleep(0.02)
             except BaseException:
                 os.close(descriptor)
                 raise
         self._descriptor = descriptor
-        who = {
-            "pid": os.getpid(),
-            "command": " ".join(sys.argv)[:500] or "python",
-            "host": socket.gethostname(),
-            "started_at": now_utc(),
-        }
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, (json.dumps(who) + "\n").encode(), 0)
+        os.pwrite(descriptor, (json.dumps(who_am_i()) + "\n").encode(), 0)
+
+    def check(self) -> None:
+        """Nothing to do: the system takes it from nobody."""
 
     def release(self) -> None:
         """Let go of the lock; nothing if it is not held."""
@@ -87,8 +131,6 @@ class WriteLock:
 
     def _holder(self) -> str:
         try:
-            who = json.loads(self._path.read_text(encoding="utf-8"))
-            return f"process {who['pid']} on {who['host']} ({who['command']}) since {who['started_at']}"
-        except (OSError, ValueError, KeyError, TypeError):
-            # It took the lock this moment and has not written yet.
+            return holder_of(self._path.read_bytes())
+        except OSError:
             return "another process"

@@ -125,6 +125,13 @@ class GpuCopy:
         """
         if k > MAX_K or not self._is_ready(raw):
             return None
+        if not self._dead:
+            found: Found = self._index.search(queries, k)
+            return found
+        return self._living(raw, queries, k)
+
+    def _living(self, raw: Any, queries: Vectors, k: int) -> Found:
+        """As :meth:`search`, without the dead: some more are asked for, and more yet if too few."""
         wide = min(MAX_K, k + min(self._n_dead, max(k, 64)))
         similarities = np.full((queries.shape[0], k), -np.inf, dtype=np.float32)
         ids = np.full((queries.shape[0], k), -1, dtype=np.int64)

@@ -31,11 +31,21 @@ from index.drift import Drift, Training
 from index.engines import COMPRESSED, TRAIN_PER_LIST, candidates_for, choose_kind, choose_nlist
 from index.errors import CatalogError, IndexStoreError
 from index.exact import as_vectors, check_k
+from index.half import widened
 from index.rerank import reranked
 from index.rows import MAX_FRAMES, ORDINAL_BITS, AssetRecord, Kind, ProgramRecord, count_of, id_range
 from index.selectors import Range
 from index.shards import Engine, devices_of, new_engine, read_engine, write_engine
-from index.snapshot import Snapshot, SnapshotError, cache_folder, current_name, load_snapshot, save_snapshot
+from index.snapshot import (
+    SavedIndex,
+    Snapshot,
+    SnapshotError,
+    cache_folder,
+    current_name,
+    load_snapshot,
+    read_manifest,
+    save_snapshot,
+)
 from index.view import BLOCK_ROWS, CatalogView, FrameInfo, LiveView
 
 if TYPE_CHECKING:
@@ -62,12 +72,12 @@ class LiveIndex:
             catalog.refresh()  # the first sounds may have come since
         model = catalog.model_of(table)
         if model is None:
-            raise ValueError(f"the store {catalog.path} holds no sounds: Writer.use_sound was never called")
+            raise ValueError(f"the store {catalog.place} holds no sounds: Writer.use_sound was never called")
         self._catalog = catalog
         self._plan = plan
         self._devices = devices_of(plan.device, plan.shards)
         self._table, self._model = table, model
-        self._cache = cache_folder(catalog.path, self._model.fingerprint)
+        self._cache = cache_folder(catalog.place.cache_root(), self._model.fingerprint)
         self._changing = threading.RLock()
         self._using_faiss = threading.Lock()
         self._view = self._empty_view()
@@ -436,9 +446,9 @@ class LiveIndex:
             _, rows = view.live_rows()
             # As many as train() uses for the lists of so many vectors, spread evenly.
             wanted = min(rows.size, TRAIN_PER_LIST * choose_nlist(rows.size))
-            engine.train(_spread(view, wanted).astype(np.float32), expected=view.ntotal)
+            engine.train(widened(_spread(view, wanted)), expected=view.ntotal)
         for ids, vectors in view.blocks():
-            engine.add(vectors.astype(np.float32), ids)
+            engine.add(widened(vectors), ids)
         if kind == "flat" or not engine.is_trained:
             return _Trained(engine, None, None)
         return _Trained(engine, Training.of_now(view.ntotal, engine.imbalance), None)
@@ -467,8 +477,8 @@ class LiveIndex:
 
     def _check_writer(self, writer: Writer) -> None:
         writer.check_open()
-        if not writer.catalog.path.samefile(self._catalog.path):
-            raise ValueError(f"the writer is of {writer.catalog.path}, this index of {self._catalog.path}")
+        if not writer.catalog.place.same_as(self._catalog.place):
+            raise ValueError(f"the writer is of {writer.catalog.place}, this index of {self._catalog.place}")
 
     def _save_is_due(self) -> bool:
         view = self._view
@@ -520,7 +530,7 @@ class LiveIndex:
                 continue
             if self._catalog.version() == version:
                 return state
-        raise CatalogError(f"the store {self._catalog.path} changes while it is read; try again")
+        raise CatalogError(f"the store {self._catalog.place} changes while it is read; try again")
 
     def _read_tables(self, version: int, held: set[int]) -> State:
         """What :meth:`_read_state` reads at one attempt."""
@@ -586,15 +596,19 @@ class LiveIndex:
         view, faiss = self._view, self._faiss
         if not np.array_equal(faiss.ids, view.live_rows()[0]):
             return [f"FAISS holds {faiss.ntotal} {self._table} that are not the {view.ntotal} of the tables"]
-        wrong = 0
-        if full:
-            for ids, vectors in faiss.contents():
-                right = faiss.stand_for(vectors, view.vectors_of(ids).astype(np.float32))
-                wrong += int(np.count_nonzero(~right))
+        wrong = faiss.count_wrong(lambda ids: widened(view.vectors_of(ids))) if full else 0
         return [f"FAISS holds other vectors for {wrong} {self._table}"] if wrong else []
 
 
 # ---------------------------------------------------------------- functions of the above
+
+
+def saved_index(catalog: Catalog, table: Kind = "frames") -> SavedIndex | None:
+    """What the saved cache of one table says of itself, without loading it; None where there is none."""
+    model = catalog.model_of(table)
+    return (
+        None if model is None else read_manifest(cache_folder(catalog.place.cache_root(), model.fingerprint))
+    )
 
 
 @dataclass(frozen=True)
@@ -728,7 +742,7 @@ def _add_rows(faiss: Engine, view: LiveView, *, new_from: int) -> None:
     ids, rows = ids[rows >= new_from], rows[rows >= new_from]
     for start in range(0, ids.size, BLOCK_ROWS):
         part = slice(start, start + BLOCK_ROWS)
-        faiss.add(view.vectors_at(rows[part]).astype(np.float32), ids[part])
+        faiss.add(widened(view.vectors_at(rows[part])), ids[part])
 
 
 def check_assets(programs: Sequence[ProgramRecord], assets: Sequence[AssetRecord], table: Kind) -> None:

@@ -9,13 +9,12 @@ Shape letters: ``nq`` queries, ``nb`` stored vectors, ``d`` dimensions, ``k`` ne
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from index.base import Ids, SearchResult, Vectors
 from index.errors import BackendMissingError, IndexStoreError
@@ -155,10 +154,9 @@ class ShardedIndex:
         for shard in self._shards:
             yield from shard.contents(block)
 
-    def stand_for(self, stored: Vectors, xb: Vectors) -> NDArray[np.bool_]:
-        """Which stored vectors are rightly so; see :meth:`FaissIndex.stand_for`."""
-        # The shards' code books are those of one training.
-        return self._shards[0].stand_for(stored, xb)
+    def count_wrong(self, vectors_of: Callable[[Ids], Vectors]) -> int:
+        """How many vectors are stored wrongly; see :meth:`FaissIndex.count_wrong`."""
+        return sum(shard.count_wrong(vectors_of) for shard in self._shards)
 
 
 Engine: TypeAlias = FaissIndex | ShardedIndex

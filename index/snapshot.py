@@ -1,7 +1,7 @@
 """The FAISS cache on disk: one snapshot of the visible frames (or sounds), whole or not there.
 
-``<store>/cache/<model>/`` holds one folder per snapshot and the file ``CURRENT`` that names the one
-to use::
+``<store>/cache/<model>/`` (of a store in object storage: in the user's cache) holds one folder per
+snapshot and the file ``CURRENT`` that names the one to use::
 
     snap-000012-9f3a…/
         assets.npy      (na, 3) int64: number, ordinal, frame count of each asset, in order
@@ -79,7 +79,7 @@ class Snapshot:
 
 
 def cache_folder(store: Path, fingerprint: str) -> Path:
-    """Where the snapshots of one model's descriptors are."""
+    """Where the snapshots of one model's descriptors are; ``store`` as a place's ``cache_root`` says."""
     return store / "cache" / hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
 
 
@@ -129,10 +129,52 @@ def current_name(cache: Path) -> str | None:
     return name
 
 
-def _load(folder: Path, *, fingerprint: str, d: int, thorough: bool) -> Snapshot:
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+@dataclass(frozen=True)
+class SavedIndex:
+    """What a snapshot's manifest says, without its arrays.
+
+    Attributes:
+        version: The catalog's version that it shows.
+        kind: The FAISS index's kind.
+        n: Frames.
+        training: When its centroids were made; None without any.
+        drift: How it stood when it was saved; None without centroids.
+    """
+
+    version: int
+    kind: str
+    n: int
+    training: Training | None
+    drift: Drift | None
+
+
+def read_manifest(cache: Path) -> SavedIndex | None:
+    """What the current snapshot says of itself; None where there is none that can be read."""
+    try:
+        name = current_name(cache)
+        if name is None:
+            return None
+        manifest = _manifest(cache / name)
+        return SavedIndex(
+            int(manifest["version"]),
+            str(manifest["kind"]),
+            int(manifest["n"]),
+            training_of(manifest.get("training")),
+            drift_of(manifest.get("drift")),
+        )
+    except (OSError, ValueError, KeyError, TypeError, SnapshotError):
+        return None  # opening the index warns of it
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     if manifest.pop("checksum") != _checksum(manifest):
         raise SnapshotError(f"snapshot {folder.name}: manifest.json is damaged")
+    return manifest
+
+
+def _load(folder: Path, *, fingerprint: str, d: int, thorough: bool) -> Snapshot:
+    manifest = _manifest(folder)
     for name, wanted in (("format", (1, FORMAT)), ("fingerprint", (fingerprint,)), ("d", (d,))):
         if manifest[name] not in wanted:
             raise SnapshotError(f"snapshot {folder.name}: {name} is {manifest[name]!r}, not {wanted[-1]!r}")
@@ -226,10 +268,10 @@ def save_snapshot(
         "files": files,
     }
     manifest["checksum"] = _checksum(manifest)
-    write_atomically(temporary / "manifest.json", json.dumps(manifest) + "\n")
+    write_atomically(temporary / "manifest.json", (json.dumps(manifest) + "\n").encode())
     temporary.rename(cache / name)
     fsync_folder(cache)
-    write_atomically(cache / CURRENT, name + "\n")
+    write_atomically(cache / CURRENT, f"{name}\n".encode())
     _delete_others(cache, name)
     return _load(cache / name, fingerprint=fingerprint, d=d, thorough=False)
 

@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 
 from index.base import Ids, Vectors
 from index.errors import CatalogError
+from index.half import widened
 from index.live import EnginePlan, LiveIndex, State, check_assets, first_ids, keys_of
 from index.rows import ORDINAL_BITS, AssetRecord, Kind, ProgramRecord, count_of, id_range
+from index.selectors import Range
 from index.snapshot import Snapshot, SnapshotError, cache_folder
 from index.view import CatalogView, LiveView
 
@@ -184,7 +186,7 @@ class StoredView(CatalogView):
         first = int(self.first_id[asset] - self.first_row[asset]) + rows.start
         stop = first + rows.stop - rows.start
         found = self.pages.read(self.reader, first, stop)
-        return _all_of([(first, stop)], *found).astype(np.float32)
+        return widened(_all_of([(first, stop)], *found))
 
     def read(self, ranges: Sequence[tuple[int, int]]) -> NDArray[np.float16]:
         """(m, d) vectors of ascending half-open ranges of ids, all of which this state shows.
@@ -293,7 +295,7 @@ class StretchIndex(LiveIndex):
         # A snapshot of stretches cut otherwise is as another model's, and lies elsewhere.
         words = f"{self._model.fingerprint} in stretches, {cut.share} {cut.longest_seconds}"
         self._model = replace(self._model, fingerprint=words)
-        self._cache = cache_folder(catalog.path, words)
+        self._cache = cache_folder(catalog.place.cache_root(), words)
         #: How many stretches an asset has, of the snapshot and of what was read since.
         self._counts: dict[tuple[int, int], int] = {}
         self._pages = Pages()
@@ -302,19 +304,9 @@ class StretchIndex(LiveIndex):
         self._places = _Places.of(self._view, self.frames)
 
     @classmethod
-    def open(
-        cls,
-        catalog: Catalog,
-        *,
-        kind: str | None = None,
-        device: str = "cpu",
-        shards: int | None = None,
-        nprobe: int | None = None,
-        table: Kind = "frames",
-        cut: Cut | None = None,
-    ) -> StretchIndex:
+    def opened(cls, catalog: Catalog, plan: EnginePlan | None, table: Kind, cut: Cut | None) -> StretchIndex:
         """As :meth:`index.live.LiveIndex.open`, of stretches that are cut so."""
-        index = cls(catalog, EnginePlan(kind, device, shards, nprobe), table, cut)
+        index = cls(catalog, plan or EnginePlan(), table, cut)
         index._start(index._load_snapshot())
         return index
 
@@ -326,13 +318,18 @@ class StretchIndex(LiveIndex):
             if frames is not None:
                 return frames  # else a refresh came between the two looks
 
-    def find(self, xq: Vectors, k: int) -> Stretches:
+    def find(self, xq: Vectors, k: int, within: Sequence[Range] | None = None) -> Stretches:
         """The k nearest stretches of each row of ``xq`` (nq, d), or all where there are fewer.
+
+        Args:
+            xq: (nq, d).
+            k: Stretches.
+            within: Only those of these half-open ranges of their ids; None for all.
 
         Raises:
             ValueError: ``xq`` is not (nq, d) or not finite, or ``k`` < 1.
         """
-        found, view = self._search(xq, max(1, min(k, self.ntotal)))
+        found, view = self._search(xq, max(1, min(k, self.ntotal)), within)
         keys, places, frames = found.ids, self._places, self._frames[view.version]
         if places.frames is not frames:
             self._places = places = _Places.of(view, frames)
@@ -542,7 +539,7 @@ def _assets_of(
     for asset, count in zip(assets, counts, strict=True):
         rows = order[row : row + count]
         row += count
-        yield asset, t_seconds[rows], vectors[rows].astype(np.float32)
+        yield asset, t_seconds[rows], widened(vectors[rows])
 
 
 def _read_seconds(

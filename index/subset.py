@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -17,14 +17,41 @@ from index.engines import FLAT_MAX
 from index.faiss_backend import FaissIndex
 from index.rows import id_range
 from index.selectors import Range, merged
-from index.view import LiveView
+from index.view import CatalogView
 
 if TYPE_CHECKING:
-    from index.live import LiveIndex
+    from index.view import CatalogIndex
+
+
+class Searchable(Protocol):
+    """What there is to search of frames, or of sounds: all of a live index, or some programs of it."""
+
+    @property
+    def view(self) -> CatalogView:
+        """What an answer's ids mean."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """The catalog's version shown."""
+        ...
+
+    @property
+    def ntotal(self) -> int:
+        """Frames that a search can return."""
+        ...
+
+    def search(self, xq: Vectors, k: int) -> SearchResult:
+        """The k nearest frames of each row of ``xq`` (nq, d)."""
+        ...
+
+    def refresh(self) -> bool:
+        """Show what was committed since; returns whether anything changed."""
+        ...
 
 
 class Subset:
-    """What a live index shows of some of its programs, as of one moment; positions are those of all.
+    """What a live index shows of some of its programs; positions are those of all of them.
 
     Up to 200,000 frames are searched exactly, whatever the index's kind. More are searched by the index
     itself with all other ids left out, visiting so many more lists as they are fewer: either way, what is
@@ -35,12 +62,35 @@ class Subset:
         programs: Positions in its ``view``.
     """
 
-    def __init__(self, live: LiveIndex, programs: Sequence[int]) -> None:
+    def __init__(self, live: CatalogIndex, programs: Sequence[int]) -> None:
         self._live = live
-        self.view: LiveView = live.view
-        self._numbers = sorted(self.view.program_records[position].number for position in programs)
-        chosen = np.isin(self.view.program_position, np.array(programs, dtype=np.int64))
-        self._assets = np.flatnonzero(chosen)
+        names = live.view.programs
+        self._ids = frozenset(names[position] for position in programs)
+        self._take(live.view)
+
+    def _take(self, view: CatalogView) -> None:
+        self._view = view
+        positions = [place for place, name in enumerate(view.programs) if name in self._ids]
+        self._numbers = [view.program_records[position].number for position in positions]
+        self._assets = np.flatnonzero(np.isin(view.program_position, np.array(positions, dtype=np.int64)))
+        self.__dict__.pop("_exact", None)
+
+    def refresh(self) -> bool:
+        """Show what was committed of the same programs since; returns whether anything changed.
+
+        Raises:
+            CatalogError: The tables are damaged; the former state is still shown.
+        """
+        self._live.refresh()
+        changed = self._live.view is not self._view
+        if changed:
+            self._take(self._live.view)
+        return changed
+
+    @property
+    def view(self) -> CatalogView:
+        """The state of the last :meth:`refresh`; it never changes itself."""
+        return self._view
 
     @property
     def version(self) -> int:
@@ -70,7 +120,7 @@ class Subset:
     @cached_property
     def _exact(self) -> FaissIndex:
         view = self.view
-        index = FaissIndex(view.base.shape[1])
+        index = FaissIndex(view.d)
         for asset in self._assets.tolist():
             ids, _, vectors = view.frames_of_asset(asset)
             index.add(vectors, ids)

@@ -18,11 +18,16 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from index.base import NO_ID, SearchResult, Vectors
+from index.base import NO_ID, Ids, SearchResult, Vectors
+from index.drift import Drift, Training
 from index.errors import CatalogError
 from index.exact import as_vectors, best_first, check_k
-from index.rows import Kind
+from index.half import widened
+from index.live import EnginePlan
+from index.rows import ORDINAL_BITS, Kind, id_range
+from index.selectors import Range, merged
 from index.stretches import Cut, StoredView, StretchIndex, ids_between, runs_of
 
 if TYPE_CHECKING:
@@ -56,9 +61,8 @@ class TwoStageIndex:
     def open(
         cls,
         catalog: Catalog,
+        plan: EnginePlan | None = None,
         *,
-        kind: str | None = None,
-        device: str = "cpu",
         table: Kind = "frames",
         cut: Cut | None = None,
         stretches: int = STRETCHES,
@@ -70,8 +74,7 @@ class TwoStageIndex:
 
         Args:
             catalog: The store; it is refreshed.
-            kind: A FAISS kind for the stretches; default by their number.
-            device: "cpu", "cuda" or "cuda:N".
+            plan: Of the engine that searches the stretches; default by their number.
             table: What to search: "frames" or "sounds".
             cut: Where to cut.
             stretches: So many nearest stretches of each query are read: this bounds the work, and what is
@@ -85,7 +88,7 @@ class TwoStageIndex:
             CatalogError: The tables are damaged.
             ValueError: Sounds are asked for and the store holds none, or a number is below 1.
         """
-        coarse = StretchIndex.open(catalog, kind=kind, device=device, table=table, cut=cut)
+        coarse = StretchIndex.opened(catalog, plan, table, cut)
         return cls(coarse, stretches=stretches, max_frames=max_frames)
 
     # ------------------------------------------------------------ reading
@@ -130,12 +133,14 @@ class TwoStageIndex:
         """That there are two stages, and the FAISS index's kind of the first."""
         return f"two-stage {self._coarse.kind}"
 
-    def search(self, xq: Vectors, k: int) -> SearchResult:
+    def search(self, xq: Vectors, k: int, *, within: Sequence[Range] | None = None) -> SearchResult:
         """The k nearest of the frames of each row's nearest stretches; see :meth:`open` for what bounds what.
 
         Args:
             xq: (nq, d).
             k: Neighbours; where the stretches have fewer frames, the rest is ``NO_ID``.
+            within: Only frames of these half-open ranges of ids; the stretches are chosen among those of
+                the programs that the ranges touch. None for all.
 
         Raises:
             CatalogError: The tables are damaged.
@@ -144,14 +149,24 @@ class TwoStageIndex:
         check_k(k)
         queries = as_vectors(xq, self.d, what="xq")
         try:
-            return self._search(queries, k)
+            return self._search(queries, k, within)
         except CatalogError as error:
             # A compaction may have dropped the moment shown; there is a later one.
             _log.info("%s; looking at the tables anew, searching again", error)
             self._coarse.reopen()
-            return self._search(queries, k)
+            return self._search(queries, k, within)
 
     # ------------------------------------------------------------ keeping in step
+
+    @property
+    def training(self) -> Training | None:
+        """Of the stretches' engine; None where it has no centroids."""
+        return self._coarse.training
+
+    @property
+    def drift(self) -> Drift | None:
+        """Of the stretches' engine; None where it has no centroids or none was measured."""
+        return self._coarse.drift
 
     def refresh(self) -> bool:
         """Show what was committed since; returns whether anything changed.
@@ -160,6 +175,10 @@ class TwoStageIndex:
             CatalogError: The tables are damaged; the former state is still shown.
         """
         return self._coarse.refresh()
+
+    def retrain(self, writer: Writer) -> None:
+        """Set the centroids of the stretches' engine anew; see :meth:`index.live.LiveIndex.retrain`."""
+        self._coarse.retrain(writer)
 
     def rebuild(self, writer: Writer | None = None) -> None:
         """Cut everything anew, from the tables; with a writer, also save it and let ids be found fast.
@@ -202,22 +221,39 @@ class TwoStageIndex:
         writer.index_ids(self.table)
         self._coarse.reopen()
 
-    def _search(self, queries: Vectors, k: int) -> SearchResult:
+    def _search(self, queries: Vectors, k: int, within: Sequence[Range] | None) -> SearchResult:
         nq = queries.shape[0]
         similarities = np.full((nq, k), -np.inf, dtype=np.float32)
         ids = np.full((nq, k), NO_ID, dtype=np.int64)
-        found = self._coarse.find(queries, self._stretches)
+        programs = (
+            None if within is None else [_whole_programs(*each) for each in within if each[0] < each[1]]
+        )
+        found = self._coarse.find(queries, self._stretches, programs)
         own = [ids_between(found.first_id[row], found.stop_id[row]) for row in range(nq)]
+        if within is not None:
+            own = [ids[_lie_in(ids, merged(within))] for ids in own]
         for rows in _goes([each.size for each in own], self._max_frames):
             wanted = np.unique(np.concatenate(own[rows]))
             vectors = found.frames.read(runs_of(wanted))
             with self._counting:
                 self._frames_read += wanted.size
             for row in range(rows.start, rows.stop):
-                near = vectors[np.searchsorted(wanted, own[row])].astype(np.float32) @ queries[row]
+                near = widened(vectors[np.searchsorted(wanted, own[row])]) @ queries[row]
                 best = best_first(near[np.newaxis], own[row][np.newaxis], k)
                 similarities[row], ids[row] = best[0][0], best[1][0]
         return SearchResult(similarities=similarities, ids=ids)
+
+
+def _whole_programs(start: int, stop: int) -> Range:
+    """A range of ids widened to all of the programs that it touches; ids of stretches lie there too."""
+    return id_range(start >> ORDINAL_BITS)[0], id_range((stop - 1) >> ORDINAL_BITS)[1]
+
+
+def _lie_in(ids: Ids, ranges: Sequence[Range]) -> NDArray[np.bool_]:
+    """Which ids lie in one of the ascending half-open ranges."""
+    bounds = np.array(ranges, dtype=np.int64).reshape(-1)
+    inside: NDArray[np.bool_] = np.searchsorted(bounds, ids, side="right") % 2 == 1
+    return inside
 
 
 def _goes(sizes: Sequence[int], most: int) -> Iterator[slice]:

@@ -8,7 +8,7 @@ Shape letters: ``n`` frames, ``na`` assets, ``nb`` and ``nt`` rows of base and t
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,10 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.base import Ids, SearchResult, Vectors
+from index.half import widened
 from index.rows import AssetRecord, Kind, ProgramRecord
 
 if TYPE_CHECKING:
     from index.catalog import Writer
+    from index.drift import Drift, Training
+    from index.selectors import Range
 
 BLOCK_ROWS = 65536
 
@@ -152,7 +155,7 @@ class CatalogView:
 
     def _vectors(self, rows: slice) -> Vectors:
         """(n, d) float32 of consecutive rows of one asset."""
-        return self.vectors_at(np.arange(rows.start, rows.stop)).astype(np.float32)
+        return widened(self.vectors_at(np.arange(rows.start, rows.stop)))
 
     @abstractmethod
     def vectors_at(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
@@ -209,8 +212,8 @@ class LiveView(CatalogView):
         """Rows of one asset: an asset lies in the base or in the tail, never in both."""
         nb = self.base.shape[0]
         if rows.start < nb:
-            return np.asarray(self.base[rows], dtype=np.float32)
-        return self.tail[rows.start - nb : rows.stop - nb].astype(np.float32)
+            return widened(self.base[rows])
+        return widened(self.tail[rows.start - nb : rows.stop - nb])
 
     def vectors_at(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         """(m, d) float16 of any rows."""
@@ -259,12 +262,26 @@ class CatalogIndex(Protocol):
         """What is searched: "frames" or "sounds"."""
         ...
 
-    def search(self, xq: Vectors, k: int) -> SearchResult:
-        """The k nearest frames of each row of ``xq`` (nq, d); see :class:`index.base.VectorIndex`."""
+    def search(self, xq: Vectors, k: int, *, within: Sequence[Range] | None = None) -> SearchResult:
+        """The k nearest frames of each row of ``xq`` (nq, d), of all or of half-open ranges of ids."""
         ...
 
     def refresh(self) -> bool:
         """Show what was committed since; returns whether anything changed."""
+        ...
+
+    @property
+    def training(self) -> Training | None:
+        """What the centroids were trained on; None where the kind has none."""
+        ...
+
+    @property
+    def drift(self) -> Drift | None:
+        """How far the frames have moved on from the centroids; None where that is not known."""
+        ...
+
+    def retrain(self, writer: Writer) -> None:
+        """Set the centroids anew, where the kind has some, and save; nothing else changes."""
         ...
 
     def rebuild(self, writer: Writer | None = None) -> None:

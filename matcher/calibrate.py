@@ -9,12 +9,14 @@ asked of the catalogue, and asked again with their program hidden, as if it were
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from index.places import Place, place_of
 from index.view import CatalogIndex
 from matcher.background import Background
 from matcher.calibrate_background import draw_background
@@ -32,7 +34,7 @@ from matcher.calibrate_fit import (
 )
 from matcher.calibrate_kept import SelfMade, load_clips, save_clips
 from matcher.calibrate_sound import heard_of
-from matcher.calibration import FILE_NAME, Calibration, SoundCalibration, shipped
+from matcher.calibration import FILE_NAME, Calibration, SoundCalibration, read_own, shipped
 from matcher.config import Settings
 from matcher.decision import FEATURES, SIGHT_FEATURES, SoundWeights, Weights
 from matcher.decode import Sampling
@@ -140,14 +142,18 @@ def _sound_object(sound: SoundCalibration) -> dict[str, Any]:
     }
 
 
-def present_calibration(store: Path) -> Calibration:
-    """What a store decides by now, whatever the model: its own, the shipped one, or :data:`START`."""
-    ways: list[Callable[[], Calibration]] = [partial(Calibration.load, store / FILE_NAME), shipped]
+def present_calibration(store: str | Path | Place) -> Calibration:
+    """What a store decides by now, whatever the model: its own, the shipped one, or :data:`START`.
+
+    Raises:
+        CatalogError: The store is out of reach.
+    """
+    ways: list[Callable[[], Calibration | None]] = [partial(read_own, place_of(store)), shipped]
     for read in ways:
-        try:
-            return read()
-        except (FileNotFoundError, StoreError):
-            continue
+        with contextlib.suppress(StoreError):
+            found = read()
+            if found is not None:
+                return found
     return Calibration(START, START_LINK, START_REVIEW, Background.empty(1, least=0.0))
 
 
@@ -333,13 +339,14 @@ def _words(figures: Figures) -> str:
     )
 
 
-def save(catalog: Catalog, calibration: Calibration, *, wait_seconds: float) -> Path:
-    """Make a calibration that of a store, under the store's lock; gives the file.
+def save(catalog: Catalog, calibration: Calibration, *, wait_seconds: float) -> str:
+    """Make a calibration that of a store, under the store's lock; gives the name of the file.
 
     Raises:
         CatalogLockedError: Another writer had the lock all the time.
     """
-    path = Path(catalog.path) / FILE_NAME
-    with catalog.writing(wait_seconds=wait_seconds):
-        calibration.save(path)
-    return path
+    with catalog.writing(wait_seconds=wait_seconds) as writer:
+        content = calibration.to_bytes()
+        writer.check_open()
+        catalog.place.write(FILE_NAME, content)
+    return catalog.place.name_of(FILE_NAME)

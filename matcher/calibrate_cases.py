@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index.base import SearchResult, Vectors
-from index.exact import ExactIndex
-from index.view import CatalogIndex, CatalogView
+from index.subset import Searchable, Subset
+from index.view import CatalogIndex
 from matcher.background import Background
 from matcher.calibrate_clips import MadeClip, Stretch
 from matcher.calibrate_kept import SelfMade
@@ -85,40 +83,6 @@ class Trial:
         return self.kind.startswith("known")
 
 
-class FewPrograms:
-    """What of a live index :class:`matcher.linking.Linker` asks, for some of its programs alone.
-
-    Hiding all others would not do: a frame's neighbours are found before those of hidden programs are
-    dropped, and of a handful of programs none may be among them.
-    """
-
-    def __init__(self, view: CatalogView, programs: Sequence[int]) -> None:
-        self.view = view
-        ids, rows = view.live_rows()
-        chosen = np.isin(view.locate(ids).program_position, np.array(programs, np.int32))
-        self._ids, self._rows = ids[chosen], rows[chosen]
-
-    @cached_property
-    def _index(self) -> ExactIndex:
-        index = ExactIndex(self.view.d)
-        index.add(self.view.vectors_at(self._rows).astype(np.float32), self._ids)
-        return index
-
-    @property
-    def version(self) -> int:
-        """The catalog's version."""
-        return self.view.version
-
-    @property
-    def ntotal(self) -> int:
-        """Frames that a search can return."""
-        return int(self._ids.size)
-
-    def search(self, xq: Vectors, k: int) -> SearchResult:
-        """The k nearest frames of each row of ``xq`` (nq, d)."""
-        return self._index.search(xq, k)
-
-
 #: What was found in each look (its view, its frames) of one clip in one catalogue.
 Findings = dict[tuple[str, int], list[Assessed]]
 
@@ -137,13 +101,13 @@ class RememberingLinker(Linker):
 
     def __init__(
         self,
-        live: CatalogIndex,
+        live: Searchable,
         settings: Settings,
         calibration: Calibration,
         *,
         hidden: Sequence[int],
         findings: Findings,
-        sound: CatalogIndex | None = None,
+        sound: Searchable | None = None,
     ) -> None:
         super().__init__(live, settings, calibration, hidden=hidden, sound=sound)
         self._findings = findings
@@ -304,17 +268,16 @@ class Examiner:
         self,
         made: SelfMade,
         kind: Kind,
-        live: CatalogIndex,
+        live: Searchable,
         calibration: Calibration,
         hidden: Sequence[int] = (),
         few: Sequence[int] | None = None,
     ) -> _Question:
         findings = self._findings[made.number, kind]
-        sound = self._sound
+        sound: Searchable | None = self._sound
         if few is not None:
-            # What few programs have is all that a linker asks of a live index.
-            live = cast(CatalogIndex, FewPrograms(live.view, few))
-            sound = None if sound is None else cast(CatalogIndex, FewPrograms(sound.view, few))
+            live = Subset(self._live, few)
+            sound = None if self._sound is None else Subset(self._sound, few)
         linker = RememberingLinker(
             live, self._settings, calibration, hidden=hidden, findings=findings, sound=sound
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -19,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from index.files import write_atomically
+from index.places import Place, place_of
 from matcher.background import Background
 from matcher.decision import FEATURES, SIGHT_FEATURES, SoundWeights, Weights
 from matcher.encoders.base import ModelInfo
@@ -89,7 +90,11 @@ class Calibration:
 
     def save(self, path: Path) -> None:
         """Write the file in one step: after a crash the old one is there, or the new one."""
-        from safetensors.numpy import save_file
+        write_atomically(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The content of a file."""
+        from safetensors.numpy import save
 
         words: dict[str, Any] = {
             "revision": REVISION, "features": list(FEATURES), "weights": list(self.weights.weights),
@@ -106,15 +111,7 @@ class Calibration:
                 "least": heard.background.least, "model": heard.model,
             }  # fmt: skip
             tensors |= {f"sound_{name}": tensor for name, tensor in heard.background.tensors().items()}
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            save_file(tensors, str(draft), metadata={"calibration": json.dumps(words)})
-            draft.chmod(0o644)
-            with draft.open("rb") as file:
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        return save(tensors, metadata={"calibration": json.dumps(words)})
 
     @classmethod
     def load(cls, path: Path) -> Calibration:
@@ -123,14 +120,27 @@ class Calibration:
         Raises:
             StoreError: The file is damaged, or of another revision.
         """
-        from safetensors import SafetensorError, safe_open
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise _unreadable(str(path), error) from error
+        return cls.of_bytes(content, str(path))
+
+    @classmethod
+    def of_bytes(cls, content: bytes, name: str) -> Calibration:
+        """Read what :meth:`to_bytes` gave; ``name`` says in messages where it is from.
+
+        Raises:
+            StoreError: It is damaged, or of another revision.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
 
         try:
-            with safe_open(str(path), framework="numpy") as file:
-                words = json.loads((file.metadata() or {})["calibration"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
+            tensors = load(content)
+            words = json.loads(_metadata(content)["calibration"])
             if words["revision"] != REVISION or words["features"] != list(FEATURES):
-                raise StoreError(f"{path} is of another version of the program; run: matcher calibrate")
+                raise StoreError(f"{name} is of another version of the program; run: matcher calibrate")
             return cls(
                 Weights(tuple(float(weight) for weight in words["weights"]), float(words["bias"])),
                 float(words["link"]),
@@ -140,10 +150,21 @@ class Calibration:
                 words["notes"],
                 _sound_of(words.get("sound"), tensors),
             )
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise StoreError(
-                f"{path} is no calibration that can be read ({error}); remove it, or run: matcher calibrate"
-            ) from error
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, error: Exception) -> StoreError:
+    return StoreError(
+        f"{name} is no calibration that can be read ({error}); remove it, or run: matcher calibrate"
+    )
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """The words of a safetensors file: in its JSON header, whose length the first eight bytes say."""
+    n = int.from_bytes(content[:8], "little")
+    words: dict[str, str] = json.loads(content[8 : 8 + n]).get("__metadata__") or {}
+    return words
 
 
 def _sound_of(
@@ -170,21 +191,24 @@ def shipped() -> Calibration:
         return Calibration.load(path)
 
 
-def calibration_of(store: Path, model: ModelInfo, sound_model: str | None = None) -> Calibration:
+def calibration_of(
+    store: str | Path | Place, model: ModelInfo, sound_model: str | None = None
+) -> Calibration:
     """The calibration that holds in a store.
 
     That of the store where there is one for the model; else the shipped one, whose background is left out
     with another model than its own, for it means nothing there. The sound's part likewise.
 
     Args:
-        store: Its folder.
+        store: Where it is.
         model: Of its pictures.
         sound_model: Fingerprint of that of its sounds; None where it has none.
 
     Raises:
         StoreError: The store's file is damaged or of another model.
+        CatalogError: The store is out of reach.
     """
-    own = _calibration_of(store / FILE_NAME, model)
+    own = _calibration_of(place_of(store), model)
     ways = [one.sound for one in (own, shipped()) if one.sound is not None]
     fitting = next((one for one in ways if one.model in ("", sound_model)), None)
     if fitting is None and ways and sound_model is not None:
@@ -193,11 +217,28 @@ def calibration_of(store: Path, model: ModelInfo, sound_model: str | None = None
     return replace(own, sound=fitting)
 
 
-def _calibration_of(path: Path, model: ModelInfo) -> Calibration:
-    if path.exists():
-        own = Calibration.load(path)
+def read_own(place: Place) -> Calibration | None:
+    """What ``matcher calibrate`` wrote into a store; None where it did not.
+
+    Raises:
+        StoreError: The file is damaged, or of another revision.
+        CatalogError: The store is out of reach.
+    """
+    name = place.name_of(FILE_NAME)
+    try:
+        content = place.read(FILE_NAME)
+    except OSError as error:
+        raise _unreadable(name, error) from error
+    return None if content is None else Calibration.of_bytes(content, name)
+
+
+def _calibration_of(place: Place, model: ModelInfo) -> Calibration:
+    own = read_own(place)
+    if own is not None:
         if own.model != model.fingerprint:
-            raise StoreError(f"{path} was made with another model; run: matcher calibrate")
+            raise StoreError(
+                f"{place.name_of(FILE_NAME)} was made with another model; run: matcher calibrate"
+            )
         return own
     default = shipped()
     if default.model == model.fingerprint:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matcher.config import Settings
     from matcher.encoders.base import FrameEncoder
     from matcher.records import Answer
+    from matcher.store import Within
     from matcher.training.descriptor import Training
 
 PARTLY_DONE = 4
@@ -56,8 +57,16 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(eval_app, name="eval")
 app.add_typer(train_app, name="train")
 
+# Text, for a path would lose a slash of s3://.
 Store = Annotated[
-    Path, typer.Option("--store", envvar="MATCHER_STORE", help="Folder of the store.", show_default=True)
+    str,
+    typer.Option(
+        "--store",
+        envvar="MATCHER_STORE",
+        metavar="DIR",
+        help="Folder of the store, or s3://BUCKET/PREFIX.",
+        show_default=True,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
@@ -76,7 +85,7 @@ Manifest = Annotated[Path | None, typer.Option("--manifest", help="CSV file; pat
 Top = Annotated[int, typer.Option("--top", min=1, help="Best guesses to name.")]
 NoSound = Annotated[bool, typer.Option("--no-sound", help="Look only; do not listen.")]
 Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for another writer.")]
-DEFAULT_STORE = Path("matcher-store")
+DEFAULT_STORE = "matcher-store"
 
 
 def main(words: Sequence[str] | None = None) -> NoReturn:
@@ -174,6 +183,7 @@ def _set_up_logs(debug: bool) -> None:
 @app.command(
     epilog="Examples:  matcher add lost-city e01.mkv e02.mkv --title 'The Lost City' --category drama/mystery"
     "  |  matcher add --manifest programs.csv --sampling keyframes"
+    "  |  matcher add --store s3://bucket/dramas --manifest programs.csv"
 )
 def add(
     program_id: Annotated[str | None, typer.Argument(help="Id of the program.")] = None,
@@ -217,7 +227,7 @@ def add(
 
 
 def _add(
-    store: Path, jobs: list[Any], refused: list[Any], settings: Settings, *, wait: float, as_json: bool
+    store: str, jobs: list[Any], refused: list[Any], settings: Settings, *, wait: float, as_json: bool
 ) -> None:
     from matcher.decode import Sampling
     from matcher.pipeline import add_programs
@@ -275,7 +285,7 @@ def remove(
         if json:
             print_json({"program_id": name, "outcome": "removed"})
     for name in unknown:
-        say(f"{name}: no such program in {store}; see `matcher programs`")
+        say(f"{name}: no such program in {catalog.place}; see `matcher programs`")
         if json:
             print_json({"program_id": name, "outcome": "failed", "message": "no such program"})
     summary({"removed": len(gone), "failed": len(unknown)}, time.monotonic() - started)
@@ -284,12 +294,20 @@ def remove(
 
 @app.command(
     epilog="Examples:  matcher query clip.mp4  |  matcher query --manifest clips.csv --json > answers.jsonl"
+    "  |  matcher query clip.mp4 --category drama/family"
 )
 def query(
     clips: Clips = None,
     manifest: Manifest = None,
     title: Annotated[str, typer.Option(help="Title of the upload.")] = "",
     top: Top = 5,
+    program: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Search only this program; may be repeated.")
+    ] = None,
+    category: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TIER1/...", help="Search only programs of this category; may be repeated."),
+    ] = None,
     sampling: SamplingWord = None,
     store: Store = DEFAULT_STORE,
     encoder: Encoder = None,
@@ -300,10 +318,13 @@ def query(
     json: Json = False,
 ) -> None:
     """Say which programs clips are from, and where."""
+    from matcher.store import Within
+
     settings = _settings(
         config, encoder=encoder, device=device, precision=precision, clips=sampling, no_sound=no_sound
     )
-    _answer(clips, manifest, title, store, settings, top=top, as_json=json, wait=None)
+    within = Within(tuple(program or ()), tuple(category or ())) if program or category else None
+    _answer(clips, manifest, title, store, settings, top=top, as_json=json, wait=None, within=within)
 
 
 @app.command(epilog="Example:  matcher link --manifest clips.csv")
@@ -337,12 +358,13 @@ def _answer(
     clips: list[Path] | None,
     manifest: Path | None,
     title: str,
-    store: Path,
+    store: str,
     settings: Settings,
     *,
     top: int,
     as_json: bool,
     wait: float | None,
+    within: Within | None = None,
 ) -> None:
     """Query, or with ``wait`` link, and print."""
     from matcher.inputs import clip_jobs, read_clip_rows
@@ -361,7 +383,7 @@ def _answer(
     with translated(), contextlib.ExitStack() as stack:
         # The lock comes first: what another writer does while this one waits must be seen.
         writer = None if wait is None else stack.enter_context(catalog.writing(wait_seconds=wait))
-        linker = open_linker(catalog, settings)
+        linker = open_linker(catalog, settings, within=within)
         bar = stack.enter_context(progress_bar("linking", len(jobs)))
         pairs = query_clips(
             linker, jobs, model, settings, top=top, on_frames=bar.frames,
@@ -541,7 +563,7 @@ def _to_review(link: dict[str, Any]) -> str:
 
 
 def _list(
-    store: Path,
+    store: str,
     as_json: bool,
     objects: Callable[[Catalog], Any],
     columns: Sequence[str],
@@ -562,7 +584,7 @@ def _list(
 @app.command(epilog="Example:  matcher status --store S --json")
 def status(store: Store = DEFAULT_STORE, config: Config = None, json: Json = False) -> None:
     """Say what the store holds."""
-    from matcher.listing import status_object
+    from matcher.listing import status_object, status_rows
     from matcher.show import print_json, print_table
     from matcher.store import open_catalog, translated
 
@@ -572,13 +594,14 @@ def status(store: Store = DEFAULT_STORE, config: Config = None, json: Json = Fal
     if json:
         print_json(value)
     else:
-        print_table("", ("what", "value"), [(key, str(part)) for key, part in value.items()])
+        print_table("", ("what", "value"), status_rows(value))
 
 
 @app.command(epilog="Example:  matcher doctor --store S")
 def doctor(
     store: Annotated[
-        Path | None, typer.Option("--store", envvar="MATCHER_STORE", help="Also check this store.")
+        str | None,
+        typer.Option("--store", envvar="MATCHER_STORE", metavar="DIR", help="Also check this store."),
     ] = None,
     config: Config = None,
     json: Json = False,
@@ -587,7 +610,7 @@ def doctor(
     from matcher.doctor import examine
     from matcher.show import print_json, print_table
 
-    if store is None and DEFAULT_STORE.exists():
+    if store is None and Path(DEFAULT_STORE).exists():
         store = DEFAULT_STORE
     checks = examine(store, _settings(config))
     if json:
@@ -663,13 +686,13 @@ def calibrate(
     with translated():
         live = open_live(catalog, settings.index)
         sound = open_sounds(catalog, settings)
-        present = present_calibration(store)
+        present = present_calibration(catalog.place)
         with progress_bar("calibrating", clips) as bar:
             done = fit(live, model, settings, plan, present, sound=sound, keep=keep, on_clip=bar.step)
         if out is None:
             path = save(catalog, done.calibration, wait_seconds=wait)
         else:
-            path = out
+            path = str(out)
             done.calibration.save(out)
     if json:
         print_json(done.to_json() | {"out": str(path)})
@@ -724,6 +747,29 @@ def index_compact(store: Store = DEFAULT_STORE, config: Config = None, wait: Wai
         writer.compact()
         save_caches(catalog, _settings(config).index, writer, force=True)
     say("compacted")
+
+
+@index_app.command("retrain", epilog="Example:  matcher index retrain --store S --wait 600")
+def index_retrain(store: Store = DEFAULT_STORE, config: Config = None, wait: Wait = 0.0) -> None:
+    """Make new centroids of what there is now, beside the index that serves, and swap.
+
+    `matcher status` says when it is worth it. Processes that search take the new ones by themselves.
+    """
+    from matcher.show import say
+    from matcher.store import open_catalog, open_every, translated
+
+    catalog = open_catalog(store)
+    with translated(), catalog.writing(wait_seconds=wait) as writer:
+        for live in open_every(catalog, _settings(config).index):
+            live.retrain(writer)
+            training, drift = live.training, live.drift
+            if training is None or drift is None:
+                say(f"{live.table}: {live.ntotal} vectors, {live.kind}, which has no centroids")
+            else:
+                say(
+                    f"{live.table}: retrained on {training.n} vectors, {live.kind}; recall@10 "
+                    f"{drift.recall:.3f}, lists {drift.imbalance:.2f} times as unequal as equal ones"
+                )
 
 
 @bench_app.command("ingest", epilog="Example:  matcher bench ingest film.mp4 --sampling fps=1")
@@ -1012,7 +1058,10 @@ def eval_sound(
         Path | None, typer.Option(help="Folder of a benchmark of `eval link`; else dramas are made in --out.")
     ] = None,
     store: Annotated[
-        Path | None, typer.Option(help="Store of the same catalogue, added with sound; else made in --out.")
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Store of the same catalogue, added with sound; else made in --out."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Other clips.")] = 1,
     dramas: Annotated[int | None, typer.Option(min=0, help="Generated programs, if made (150).")] = None,
@@ -1183,7 +1232,7 @@ def _load_encoder(settings: Settings) -> FrameEncoder:
     return load_encoder(chosen.spec, device=chosen.device, precision=chosen.precision, threads=chosen.threads)
 
 
-def _open(store: Path, settings: Settings) -> tuple[FrameEncoder, Catalog]:
+def _open(store: str, settings: Settings) -> tuple[FrameEncoder, Catalog]:
     """Encoder and catalog of a store that is there; what is quickly known to be wrong is said first."""
     from matcher.decode import Sampling
     from matcher.store import open_catalog

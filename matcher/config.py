@@ -6,13 +6,13 @@ Every component owns its section; the defaults are what the shipped model was me
 from __future__ import annotations
 
 import hashlib
-import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from index.files import user_cache_folder
 from matcher.errors import InputError
 
 
@@ -42,14 +42,19 @@ class IndexSettings(_Section):
     Attributes:
         search: "one-stage" has every frame in memory; "two-stage" a vector a shot, and reads the frames of
             the nearest shots from the tables: for catalogues that outgrow memory.
-        kind: The FAISS index, of the frames or of the shots; "auto" chooses by their number.
-        device: Where it searches.
+        kind: The FAISS index, of the frames or of the shots; "auto" chooses by their number, as
+            :mod:`index.engines` says.
+        device: "gpu" takes all GPUs there are, and the CPU where there is none or too little room.
+        shards: Parts that the programs are dealt to; None: one, or one for each GPU.
+        nprobe: Inverted lists to visit; None: by the number of lists.
         stretches: Of two stages: the frames of so many nearest shots are compared with a frame of a clip.
     """
 
     search: Literal["one-stage", "two-stage"] = "one-stage"
-    kind: Literal["auto", "flat", "ivf"] = "auto"
+    kind: Literal["auto", "flat", "ivf", "ivf-fp16", "ivf-pq"] = "auto"
     device: Literal["cpu", "gpu"] = "cpu"
+    shards: int | None = Field(None, ge=1)
+    nprobe: int | None = Field(None, ge=1)
     stretches: int = Field(32, ge=1)
 
 
@@ -164,8 +169,4 @@ def load_settings(path: Path | None) -> Settings:
 
 def cache_folder() -> Path:
     """Where graphs are kept: ``MATCHER_CACHE``, else the user's cache folder."""
-    named = os.environ.get("MATCHER_CACHE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "program-matcher"
+    return user_cache_folder()

@@ -26,7 +26,7 @@ class Check:
     exit_code: int = 1
 
 
-def examine(store: Path | None, settings: Settings) -> list[Check]:
+def examine(store: str | Path | None, settings: Settings) -> list[Check]:
     """Look at everything that a run relies on; nothing raises."""
     checks = [_python(), _packages(), _attempt("faiss", _faiss), _attempt("cache", _cache)]
     checks.append(_attempt("encoder", lambda: _encoder(settings)))
@@ -87,14 +87,14 @@ def _encoder(settings: Settings) -> str:
     return f"{encoder.info.spec} ({encoder.info.fingerprint}, {encoder.info.d} dimensions): {encoder.engine}"
 
 
-def _store(store: Path, settings: Settings) -> Iterator[Check]:
+def _store(store: str | Path, settings: Settings) -> Iterator[Check]:
     from matcher.store import open_catalog, open_every, translated
 
     try:
         with translated():
             catalog = open_catalog(store)
             counts = ", ".join(f"{count} {name}" for name, count in catalog.counts().items())
-            yield Check("store", True, f"{store}: {counts}; made by {catalog.model.name}")
+            yield Check("store", True, f"{catalog.place}: {counts}; made by {catalog.model.name}")
             every = open_every(catalog, settings.index)
             problems = [problem for live in every for problem in live.verify(full=True)]
     except MatcherError as error:

@@ -464,7 +464,7 @@ def open_explainer(catalog: Catalog, settings: Settings) -> Explainer:
     sounds = open_sounds(catalog, settings)
     heard = None if catalog.sound_model is None else catalog.sound_model.fingerprint
     model = ModelInfo(catalog.model.name, catalog.model.fingerprint, catalog.model.d)
-    calibration = calibration_of(Path(catalog.path), model, heard)
+    calibration = calibration_of(catalog.place, model, heard)
     return Explainer(catalog, open_live(catalog, settings.index), settings, calibration, sounds)
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from index.view import CatalogIndex, CatalogView
+from index.subset import Searchable
+from index.view import CatalogView
 from matcher.agreement import FEW_LINES, agreements, rank_agreed
 from matcher.background import Background
 from matcher.calibration import Calibration
@@ -97,7 +98,7 @@ class Kit:
         reach_seconds: How far to either side of its time a row tells of.
     """
 
-    live: CatalogIndex
+    live: Searchable
     view: CatalogView
     background: Background
     weights: Weights | SoundWeights
@@ -114,7 +115,7 @@ class Linker:
     """Answers clips from one live index, or from two; safe to share between threads.
 
     Args:
-        live: The catalogue's frames.
+        live: The catalogue's frames, or those of some programs.
         settings: Voting and decision.
         calibration: From evidence to confidence, thresholds and background.
         hidden: Positions of programs that are treated as if they were not there.
@@ -123,12 +124,12 @@ class Linker:
 
     def __init__(
         self,
-        live: CatalogIndex,
+        live: Searchable,
         settings: Settings,
         calibration: Calibration,
         *,
         hidden: Collection[int] = (),
-        sound: CatalogIndex | None = None,
+        sound: Searchable | None = None,
     ) -> None:
         self._live = live
         self._sound = sound if settings.sound.enabled and calibration.sound is not None else None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from matcher.config import Settings
-from matcher.store import open_every
+from index.drift import advice
+from index.engines import choose_kind
+from index.live import saved_index
+from index.rows import KINDS, Kind
+from matcher.config import IndexSettings, Settings
 
 if TYPE_CHECKING:
     from index.catalog import Catalog
@@ -99,30 +101,62 @@ def _links_of(clip_id: str, record: LinkRecord | None) -> list[dict[str, Any]]:
 
 
 def status_object(catalog: Catalog, settings: Settings) -> dict[str, Any]:
-    """Counts, versions and sizes of a store."""
-    live, *sounds = open_every(catalog, settings.index)
+    """Counts, versions and sizes of a store, and how its indexes stand; loads none of them."""
+    counts = catalog.counts()
+    states = [
+        _index_state(catalog, settings.index, table, counts[table])
+        for table in KINDS
+        if catalog.model_of(table) is not None
+    ]
     return {
-        "store": str(catalog.path.resolve()),
+        "store": catalog.place.full_name,
         "catalog_version": catalog.version(),
         "model": catalog.model.fingerprint,
         "encoder": catalog.model.name,
         "dimensions": catalog.model.d,
         "sound_model": None if catalog.sound_model is None else catalog.sound_model.fingerprint,
-        **catalog.counts(),
-        "index": live.kind,
-        "index_frames": live.ntotal,
-        "index_sounds": sum(one.ntotal for one in sounds),
-        "bytes": folder_bytes(catalog.path),
+        **counts,
+        "index": states[0]["kind"],
+        "index_frames": counts["frames"],
+        "index_sounds": counts["sounds"],
+        "indexes": states,
+        "bytes": catalog.place.size(),
         "settings": settings.digest(),
     }
 
 
-def folder_bytes(folder: Path) -> int:
-    """Bytes of all files below ``folder``; one that vanishes meanwhile counts nothing."""
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue
-    return total
+def _index_state(catalog: Catalog, settings: IndexSettings, table: Kind, n: int) -> dict[str, Any]:
+    """What the saved search cache of one table says of itself."""
+    state: dict[str, Any] = {"table": table, "kind": settings.kind, "saved": 0, "retrain": []}
+    if settings.kind == "auto":
+        state["kind"] = choose_kind(n)
+    saved = saved_index(catalog, table)
+    if saved is None:
+        return state
+    state |= {"kind": saved.kind, "saved": saved.n}
+    if saved.training is not None and saved.drift is not None:
+        state |= {
+            "trained_on": saved.training.n,
+            "trained_at": saved.training.at,
+            "imbalance": saved.drift.imbalance,
+            "recall_at_10": saved.drift.recall,
+            "measured_at": saved.drift.at,
+            "retrain": advice(saved.training, saved.drift),
+        }
+    return state
+
+
+def status_rows(status: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What ``status`` prints: :func:`status_object`, the indexes in words."""
+    rows = [(key, str(value)) for key, value in status.items() if key != "indexes"]
+    for state in status["indexes"]:
+        words = f"{state['kind']}, {state['saved']} saved"
+        if "recall_at_10" in state:
+            words += (
+                f"; trained on {state['trained_on']}; recall@10 {state['recall_at_10']:.3f}, "
+                f"lists {state['imbalance']:.2f} times as unequal as equal ones"
+            )
+        if state["retrain"]:
+            words += f"; run `matcher index retrain`: {'; '.join(state['retrain'])}"
+        rows.append((f"index of {state['table']}", words))
+    return rows

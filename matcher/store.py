@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ from matcher.inputs import check_unicode
 
 if TYPE_CHECKING:
     from index.catalog import Catalog, Writer
-    from index.rows import Kind
+    from index.places import Place
+    from index.rows import Kind, ProgramRecord
     from index.rows import ModelInfo as StoredModel
     from index.view import CatalogIndex
     from matcher.linking import Linker
@@ -39,15 +41,16 @@ def translated() -> Iterator[None]:
         raise errors.StoreError(str(error)) from error
 
 
-def open_catalog(path: Path, model: ModelInfo | None = None) -> Catalog:
+def open_catalog(path: str | Path | Place, model: ModelInfo | None = None) -> Catalog:
     """A store that is there, for reading.
 
     Args:
-        path: Its folder.
+        path: Its folder, or as text ``s3://BUCKET/PREFIX``.
         model: The encoder about to be used with it; None where none is.
 
     Raises:
-        StoreError: There is none, it is damaged, or it holds another model's descriptors.
+        StoreError: There is none, it is damaged or out of reach, or it holds another model's descriptors.
+        MissingDependencyError: It is in object storage, and the package for that is missing.
     """
     from index.catalog import Catalog
 
@@ -56,11 +59,12 @@ def open_catalog(path: Path, model: ModelInfo | None = None) -> Catalog:
         return Catalog.open(path, model=None if model is None else _stored(model))
 
 
-def create_catalog(path: Path, model: ModelInfo) -> Catalog:
+def create_catalog(path: str | Path | Place, model: ModelInfo) -> Catalog:
     """A store, made if it is not there.
 
     Raises:
         StoreError: As :func:`open_catalog`, or the folder cannot be made.
+        MissingDependencyError: As :func:`open_catalog`.
     """
     from index.catalog import Catalog
 
@@ -74,6 +78,41 @@ def create_catalog(path: Path, model: ModelInfo) -> Catalog:
         ) from error
 
 
+@dataclass(frozen=True)
+class Within:
+    """Programs that a search is narrowed to: those named, and those of the categories.
+
+    Attributes:
+        programs: Their ids.
+        categories: ``tier1``, ``tier1/tier2`` or ``tier1/tier2/tier3``; what is below is of it too.
+    """
+
+    programs: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+
+    def positions(self, records: Sequence[ProgramRecord]) -> list[int]:
+        """The places of those programs among ``records``.
+
+        Raises:
+            InputError: A program is not among them, or no program is of any of the categories.
+        """
+        missing = sorted(set(self.programs) - {record.program_id for record in records})
+        if missing:
+            raise errors.InputError(f"there is no program {missing[0]!r} in the store; see: matcher programs")
+        found = [
+            place
+            for place, record in enumerate(records)
+            if record.program_id in self.programs or any(map(self._is_of, record.categories))
+        ]
+        if not found:
+            words = ", ".join(self.categories)
+            raise errors.InputError(f"no program is of category {words}; see: matcher programs --json")
+        return found
+
+    def _is_of(self, category: str) -> bool:
+        return any(f"{category}/".startswith(f"{wanted.strip('/')}/") for wanted in self.categories)
+
+
 def open_live(catalog: Catalog, settings: IndexSettings, *, table: Kind = "frames") -> CatalogIndex:
     """The live index of a catalog's frames, or of its sounds.
 
@@ -81,7 +120,7 @@ def open_live(catalog: Catalog, settings: IndexSettings, *, table: Kind = "frame
         StoreError: The tables are damaged.
         MissingDependencyError: FAISS or the GPU asked for is missing.
     """
-    from index.live import LiveIndex
+    from index.live import EnginePlan, LiveIndex
     from index.two_stage import TwoStageIndex
 
     with translated(), warnings.catch_warnings():
@@ -89,11 +128,12 @@ def open_live(catalog: Catalog, settings: IndexSettings, *, table: Kind = "frame
         warnings.filterwarnings("ignore", message=".*fork.*")
         device = "cuda" if settings.device == "gpu" else "cpu"
         kind = None if settings.kind == "auto" else settings.kind
+        plan = EnginePlan(kind, device, settings.shards, settings.nprobe)
         if settings.search == "two-stage":
-            return TwoStageIndex.open(
-                catalog, kind=kind, device=device, table=table, stretches=settings.stretches
-            )
-        return LiveIndex.open(catalog, kind=kind, device=device, table=table)
+            return TwoStageIndex.open(catalog, plan, table=table, stretches=settings.stretches)
+        return LiveIndex.open(
+            catalog, kind=kind, device=device, shards=settings.shards, nprobe=settings.nprobe, table=table
+        )
 
 
 def open_every(catalog: Catalog, settings: IndexSettings) -> list[CatalogIndex]:
@@ -129,26 +169,36 @@ def save_caches(
     return every[0]
 
 
-def open_linker(catalog: Catalog, settings: Settings, live: CatalogIndex | None = None) -> Linker:
+def open_linker(
+    catalog: Catalog, settings: Settings, live: CatalogIndex | None = None, within: Within | None = None
+) -> Linker:
     """What answers clips from a catalog, as its calibration says.
 
     Args:
         catalog: The store.
         settings: Of the index, voting and decision.
         live: Its live index, where it is open.
+        within: Programs that alone are searched; default all.
 
     Raises:
+        InputError: ``within`` names a program that is not there, or nothing is in its categories.
         StoreError: The tables or the calibration are damaged.
         MissingDependencyError: FAISS or the GPU asked for is missing.
     """
+    from index.subset import Subset
     from matcher.linking import Linker
 
     live = live or open_live(catalog, settings.index)
     sound = open_sounds(catalog, settings)
     model = ModelInfo(catalog.model.name, catalog.model.fingerprint, catalog.model.d)
     heard = None if catalog.sound_model is None else catalog.sound_model.fingerprint
-    calibration = calibration_of(Path(catalog.path), model, heard)
-    return Linker(live, settings, calibration, sound=sound)
+    with translated():
+        calibration = calibration_of(catalog.place, model, heard)
+    if within is None:
+        return Linker(live, settings, calibration, sound=sound)
+    few = Subset(live, within.positions(live.view.program_records))
+    heard_few = None if sound is None else Subset(sound, within.positions(sound.view.program_records))
+    return Linker(few, settings, calibration, sound=heard_few)
 
 
 def open_sounds(catalog: Catalog, settings: Settings) -> CatalogIndex | None:
@@ -164,7 +214,7 @@ def open_sounds(catalog: Catalog, settings: Settings) -> CatalogIndex | None:
     asked = load_sound_encoder(settings.sound.spec).info
     if asked.fingerprint != stored.fingerprint:
         raise errors.StoreError(
-            f"the store {catalog.path} holds sounds described by {stored.name} ({stored.fingerprint}), not "
+            f"the store {catalog.place} holds sounds described by {stored.name} ({stored.fingerprint}), not "
             f"by {asked.spec} ({asked.fingerprint}); name that one under [sound] in --config, make a new "
             "store, or leave the sound out with --no-sound"
         )

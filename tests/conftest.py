@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from commands import Library, Ran, Run, run_process
 
 from eval.dramas import catalogue, write_catalogue, write_manifest
 from eval.edits import write_clip
+from index.files import user_cache_folder
 from matcher.cli import main
 
 CLIP_START_SECONDS = 4.0
@@ -43,6 +47,45 @@ def matcher(capsys: pytest.CaptureFixture[str]) -> Run:
         return Ran(code, out, err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """The address of a bucket in object storage on this machine; ``AWS_*`` lead there, for children too."""
+    from moto.server import ThreadedMotoServer
+
+    # One line a request otherwise.
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    endpoint = "http://{}:{}".format(*server.get_host_and_port())
+    words = {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "NO_PROXY": "127.0.0.1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in words.items():
+            patch.setenv(name, value)
+        urllib.request.urlopen(urllib.request.Request(f"{endpoint}/programs", method="PUT")).close()
+        yield "s3://programs"
+    server.stop()
+
+
+@pytest.fixture
+def address(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Of a store of one's own there; its FAISS cache is below the test's folder."""
+    graphs = user_cache_folder() / "graphs"
+    graphs.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "user-cache" / "program-matcher").mkdir(parents=True)
+    # The encoder's graph takes long to make and is the same for all.
+    (tmp_path / "user-cache" / "program-matcher" / "graphs").symlink_to(graphs.resolve())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+    monkeypatch.delenv("MATCHER_CACHE", raising=False)
+    return f"{bucket}/{tmp_path.name}/store"
 
 
 @pytest.fixture(scope="session")

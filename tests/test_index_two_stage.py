@@ -256,6 +256,24 @@ def test_a_search_looks_anew_where_its_moment_is_gone(
         index.search(vectors_of(1, 1), 1)
 
 
+def test_a_search_within_programs_or_parts_of_them_finds_those_alone(catalog: Catalog) -> None:
+    for i in range(4):
+        add(catalog, f"p{i}", assets_of(i))
+    every = TwoStageIndex.open(catalog, stretches=EVERY)
+    xq, ids = vectors_of(5, 6), every.view.live_rows()[0]
+    vectors = every.view.vectors_of(ids).astype(np.float32)
+    first = id_range(2)[0]
+    for within in ([id_range(1), id_range(3)], [(first + 3, first + 8)], [(first, first)], []):
+        inside = np.array([any(low <= i < high for low, high in within) for i in ids.tolist()])
+        exact = ExactIndex(D)
+        exact.add(vectors[inside], ids[inside])
+        got, want = every.search(xq, 9, within=within), exact.search(xq, 9)
+        np.testing.assert_array_equal(got.ids, want.ids)
+        np.testing.assert_array_equal(got.similarities, want.similarities)
+    one = TwoStageIndex.open(catalog, stretches=1).search(xq, 1, within=[id_range(3)])
+    assert (one.ids >> 24 == 3).all(), "stretches of other programs take no place"
+
+
 # ---------------------------------------------------------------- the cache, and damage
 
 

@@ -21,9 +21,10 @@ from trajectories import D, Trajectory, noisy
 from index.catalog import Catalog
 from index.live import LiveIndex
 from index.rows import ModelInfo, NewAsset, NewProgram
+from index.subset import Subset
 from matcher.calibrate import START, Plan, present_calibration
 from matcher.calibrate_background import FEWEST_FRAMES, MOST_FRAMES, draw_background
-from matcher.calibrate_cases import Case, Examiner, FewPrograms, RememberingLinker, Trial
+from matcher.calibrate_cases import Case, Examiner, RememberingLinker, Trial
 from matcher.calibrate_clips import (
     PICTURE_EDITS,
     SOURCE_FPS,
@@ -359,7 +360,7 @@ def test_the_background_has_three_to_forty_frames_of_a_program(live: LiveIndex) 
 
 def test_a_few_programs_are_searched_as_by_brute_force(live: LiveIndex) -> None:
     names = ["p1", "p4"]
-    few = FewPrograms(live.view, [live.programs.index(name) for name in names])
+    few = Subset(live, [live.programs.index(name) for name in names])
     assert few.ntotal == 2 * LENGTH
     queries = noisy(stored("p1")[:5], 1, 0.5)
     found = few.search(queries, 6)

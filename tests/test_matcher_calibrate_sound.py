@@ -32,9 +32,10 @@ from trajectories import Trajectory, noisy
 from index.catalog import Catalog
 from index.live import LiveIndex
 from index.rows import NewAsset, NewProgram
+from index.subset import Subset
 from matcher import calibrate_sound
 from matcher.calibrate import START_SOUND
-from matcher.calibrate_cases import Case, Examiner, FewPrograms, RememberingLinker, Trial
+from matcher.calibrate_cases import Case, Examiner, RememberingLinker, Trial
 from matcher.calibrate_clips import Cut, Stretch, plan_cuts
 from matcher.calibrate_fit import (
     RIDGE,
@@ -355,8 +356,7 @@ def test_a_remembering_linker_hears_as_any_other(lives: tuple[LiveIndex, LiveInd
 
 def test_few_programs_are_heard_as_by_brute_force(lives: tuple[LiveIndex, LiveIndex]) -> None:
     names = ["p1", "p4"]
-    view = lives[1].view
-    few = FewPrograms(view, [lives[1].programs.index(name) for name in names])
+    few = Subset(lives[1], [lives[1].programs.index(name) for name in names])
     queries = sound_of("p1", 40.0, seconds=4.0).vectors
     stored = np.concatenate(
         [half(asset.sound[1]) for name in names for asset in with_sound(name) if asset.sound]

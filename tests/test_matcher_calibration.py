@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,7 @@ def test_a_crash_leaves_the_old_file_or_none(
     if fault == "replace":
         monkeypatch.setattr(Path, "replace", failing)
     else:
-        monkeypatch.setattr(module.os, "fsync", failing)
+        monkeypatch.setattr(os, "fsync", failing)
     with pytest.raises(OSError, match="no space"):
         made(2).save(path)
     assert [entry.name for entry in tmp_path.iterdir()] == [FILE_NAME] * there

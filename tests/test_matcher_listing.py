@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from index.catalog import Catalog, ClipRecord, LinkRecord, ModelInfo, NewAsset, NewProgram, StoredClip
+from index.files import folder_bytes
 from matcher.config import Settings
-from matcher.listing import clip_objects, folder_bytes, link_objects, program_objects, status_object
+from matcher.listing import clip_objects, link_objects, program_objects, status_object
 from matcher.pipeline import link_record
 from matcher.records import Answer, Decision, Guess, Link, Segment
 from matcher.relink import Changes
