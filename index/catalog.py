@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 
 from index.base import Vectors
 from index.errors import CatalogError, ModelMismatchError
-from index.files import WriteLock, write_atomically
+from index.files import WriteLock, storing, write_atomically
 from index.rows import (
     KINDS,
     MAX_FRAMES,
@@ -518,13 +518,15 @@ class Catalog:
 
         Raises:
             CatalogLockedError: Another writer, of this process or another, still holds the lock.
+            NotWritableError: The disk is full or read-only; so says every method of the writer too.
         """
         lock = WriteLock(self.path)
         lock.acquire(wait_seconds)
         try:
             self.refresh()
             self._refuse_lost_tables()
-            _make_tables(self._connection, self._schemas())
+            with storing(self.path):
+                _make_tables(self._connection, self._schemas())
             self.refresh()
             writer = Writer(self)
             try:
@@ -653,6 +655,8 @@ class Writer:
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self._open = True
+        #: False while rows may lie there under the number that is given next.
+        self._is_clean = False
 
     def use_sound(self, model: ModelInfo) -> None:
         """Make the store hold sounds of this model; nothing where it does so already.
@@ -679,7 +683,8 @@ class Writer:
                 "or make a new one with matcher add --store DIR"
             )
         # The table first: with a model but without a table, a store would have lost one.
-        _make_tables(catalog._connection, _schemas(catalog.model.d, model.d))
+        with storing(catalog.path):
+            _make_tables(catalog._connection, _schemas(catalog.model.d, model.d))
         self._append("models", [_model_row(model, "sounds")])
         catalog.refresh()
 
@@ -701,6 +706,8 @@ class Writer:
                 or sounds.
         """
         self.check_open()
+        if not self._is_clean:
+            self._clean_orphans()
         number = self._next_number()
         catalog = self.catalog
         stream = _AssetStream(program.program_id, number, catalog.model, catalog.sound_model, assets)
@@ -822,7 +829,7 @@ class Writer:
         """
         self.check_open()
         self._clean_orphans(thorough=True)
-        with warnings.catch_warnings():
+        with storing(self.catalog.path), warnings.catch_warnings():
             # lancedb warns of readers at 0 seconds; the docstring above tells of them.
             warnings.simplefilter("ignore", UserWarning)
             for table in self.catalog._tables.values():
@@ -862,11 +869,13 @@ class Writer:
         return int(self.catalog._whole_numbers("programs", "number").max(initial=0)) + 1
 
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
-        self._table(name).add(pa.Table.from_pylist(rows, schema=self.catalog._schemas()[name]))
+        with storing(self.catalog.path):
+            self._table(name).add(pa.Table.from_pylist(rows, schema=self.catalog._schemas()[name]))
 
     def _merge(self, name: str, key: str, rows: list[dict[str, Any]]) -> None:
         merge = self._table(name).merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
-        merge.execute(pa.Table.from_pylist(rows, schema=self.catalog._schemas()[name]))
+        with storing(self.catalog.path):
+            merge.execute(pa.Table.from_pylist(rows, schema=self.catalog._schemas()[name]))
 
     def _append_descriptors(self, kind: Kind, stream: _AssetStream, batches: Iterator[_Columns]) -> None:
         """One commit for the whole program, however long: batches are written as they come."""
@@ -877,7 +886,8 @@ class Writer:
                 return
             schema = self.catalog._schemas()[kind]
             parts = (pa.record_batch(columns, schema=schema) for columns in _chain(first, batches))
-            self._table(kind).add(pa.RecordBatchReader.from_batches(schema, parts))
+            with storing(self.catalog.path):
+                self._table(kind).add(pa.RecordBatchReader.from_batches(schema, parts))
         except Exception as error:
             # Across Lance, an exception loses its type.
             if stream.error is not None:
@@ -887,7 +897,8 @@ class Writer:
     def _delete(self, name: str, where: str) -> None:
         # Deleting nothing would be a commit all the same.
         if self.catalog._count(name, where):
-            self._table(name).delete(where)
+            with storing(self.catalog.path):
+                self._table(name).delete(where)
 
     def _delete_numbers(self, numbers: Sequence[int]) -> None:
         """Assets last: while an asset row is there, the next writer knows what is left to delete."""
@@ -903,6 +914,7 @@ class Writer:
         them; and the number that a killed add was writing, which is above all numbers given.
         ``thorough`` looks at every frame and sound, whatever it is from.
         """
+        self._is_clean = False
         visible = set(self.catalog._whole_numbers("programs", "number", "state = 'live'").tolist())
         seen = set(self.catalog._whole_numbers("assets", "number").tolist())
         if thorough:
@@ -911,6 +923,7 @@ class Writer:
         self._delete_numbers(sorted(seen - visible))
         for kind in KINDS:
             self._delete(kind, f"id >= {id_range(self._next_number())[0]}")
+        self._is_clean = True
 
 
 _Columns = dict[str, Any]
@@ -1096,16 +1109,21 @@ def _make_store(store: Path, model: ModelInfo, wait_seconds: float) -> None:
     try:
         if (store / "store.json").exists():
             return  # another process made it while this one waited
-        connection = lancedb.connect(store / "tables")
-        schemas = _schemas(model.d)
-        _make_tables(connection, schemas)
-        # A creation cut off may have been by another model; there are no descriptors yet.
-        models = pa.Table.from_pylist([_model_row(model, "frames")], schema=schemas["models"])
-        connection.create_table("models", data=models, mode="overwrite")
-        content = {"kind": STORE_KIND, "format": FORMAT, "created_at": now_utc()}
-        write_atomically(store / "store.json", json.dumps(content) + "\n")
+        with storing(store):
+            _fill_store(store, model)
     finally:
         lock.release()
+
+
+def _fill_store(store: Path, model: ModelInfo) -> None:
+    connection = lancedb.connect(store / "tables")
+    schemas = _schemas(model.d)
+    _make_tables(connection, schemas)
+    # A creation cut off may have been by another model; there are no descriptors yet.
+    models = pa.Table.from_pylist([_model_row(model, "frames")], schema=schemas["models"])
+    connection.create_table("models", data=models, mode="overwrite")
+    content = {"kind": STORE_KIND, "format": FORMAT, "created_at": now_utc()}
+    write_atomically(store / "store.json", json.dumps(content) + "\n")
 
 
 def _model_row(model: ModelInfo, kind: Kind) -> dict[str, Any]:

@@ -19,6 +19,10 @@ class CatalogLockedError(CatalogError):
         self.holder = holder
 
 
+class NotWritableError(CatalogError):
+    """The system lets nothing be written: a full disk, a read-only one, no right to."""
+
+
 class ModelMismatchError(CatalogError):
     """The store's descriptors were made by another model."""
 

@@ -1,27 +1,66 @@
-"""Small files of a store: replaced in one step, and the lock of the one writer."""
+"""Small files of a store: replaced in one step, the lock of the one writer, and what a full disk says."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import json
 import os
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from index.errors import CatalogLockedError
+from index.errors import CatalogLockedError, NotWritableError
 from index.rows import now_utc
+
+_FULL = "no space is left on its disk. What was finished is kept; make room and run the same command again."
+_READ_ONLY = "its file system is read-only. It can be searched, but changed only where it may be written."
+_FORBIDDEN = "this user may not write there. It can be searched, but changed only by one who may."
+_REFUSALS = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EROFS: _READ_ONLY,
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+}
+
+
+@contextlib.contextmanager
+def storing(place: Path) -> Iterator[None]:
+    """Say in one line why the system lets nothing be written, whoever was told so.
+
+    Lance and FAISS pass the system's words on in errors of their own, without its number.
+
+    Args:
+        place: What is written, for the message.
+
+    Raises:
+        NotWritableError: The disk is full or read-only, or the user has no right to write.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        for number, why in _REFUSALS.items():
+            if os.strerror(number).lower() in str(error).lower():
+                raise NotWritableError(f"{place} cannot be written: {why}") from error
+        raise
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace a small file so that a reader, or a crash, sees the old text or the new one."""
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     fsync_folder(path.parent)
 
 
@@ -47,10 +86,12 @@ class WriteLock:
 
         Raises:
             CatalogLockedError: Another, of this process or not, had it all of ``wait_seconds``.
+            NotWritableError: The store may only be read.
         """
         deadline = time.monotonic() + wait_seconds
-        # Python opens it non-inheritable: a spawned child does not hold the lock on.
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        with storing(self._store):
+            # Python opens it non-inheritable: a spawned child does not hold the lock on.
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,14 +110,7 @@ class WriteLock:
                 os.close(descriptor)
                 raise
         self._descriptor = descriptor
-        who = {
-            "pid": os.getpid(),
-            "command": " ".join(sys.argv)[:500] or "python",
-            "host": socket.gethostname(),
-            "started_at": now_utc(),
-        }
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, (json.dumps(who) + "\n").encode(), 0)
+        self._write_holder(descriptor)
 
     def release(self) -> None:
         """Let go of the lock; nothing if it is not held."""
@@ -84,6 +118,19 @@ class WriteLock:
             os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
+
+    @staticmethod
+    def _write_holder(descriptor: int) -> None:
+        """A courtesy to those who are refused: a full disk must not keep a writer from making room."""
+        who = {
+            "pid": os.getpid(),
+            "command": " ".join(sys.argv)[:500] or "python",
+            "host": socket.gethostname(),
+            "started_at": now_utc(),
+        }
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, (json.dumps(who) + "\n").encode(), 0)
 
     def _holder(self) -> str:
         try:

@@ -711,7 +711,7 @@ def test_a_refresh_that_dies_half_way_starts_over(catalog: Catalog, monkeypatch:
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(live_module, "_add_rows", fail)
+    monkeypatch.setattr(live_module, "_new_parts", fail)
     with pytest.raises(MemoryError):
         live.refresh()
     monkeypatch.undo()
@@ -764,7 +764,7 @@ def test_reading_changes_no_file(catalog: Catalog) -> None:
 
 
 def test_a_snapshot_of_the_wrong_number_of_vectors_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="1 vectors were given for a snapshot of 2"):
+    with pytest.raises(ValueError, match="1 rows were given for a snapshot of 2"):
         save_snapshot(
             tmp_path,
             fingerprint="f",
