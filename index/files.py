@@ -115,7 +115,8 @@ class WriteLock:
     def release(self) -> None:
         """Let go of the lock; nothing if it is not held."""
         if self._descriptor is not None:
-            os.ftruncate(self._descriptor, 0)
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
 
