@@ -25,7 +25,7 @@ def catalog(tmp_path: Path) -> Catalog:
     return catalog
 
 
-@pytest.mark.parametrize(("readers", "seconds"), [(2, 4.0), pytest.param(4, 60.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("readers", "seconds"), [(2, 3.0), pytest.param(4, 60.0, marks=pytest.mark.slow)])
 def test_readers_are_right_all_the_time_while_a_writer_changes_everything(
     catalog: Catalog, readers: int, seconds: float
 ) -> None:

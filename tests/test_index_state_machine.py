@@ -166,7 +166,7 @@ class StoreMachine(RuleBasedStateMachine):
         content = file.read_bytes()
         file.unlink()
         if is_cut:
-            file.write_bytes(content[:-1] if file.name != "CURRENT" else b"snap")
+            file.write_bytes(content[: len(content) // 2])
         # Without CURRENT there is no snapshot, and that is no damage.
         self.is_damaged = is_cut or file.name != "CURRENT"
         self.open_writer(kind)
