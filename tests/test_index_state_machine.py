@@ -264,7 +264,7 @@ def _run(table: Kind, *, examples: int, steps: int) -> None:
 
 @pytest.mark.parametrize("table", TABLES)
 def test_some_steps_answer_as_brute_force(table: Kind) -> None:
-    """Add, replace, remove, save, compact, rebuild, retrain, die half way, damage the cache, reopen; two readers."""
+    """Add, replace, remove, save, compact, make anew, die half way, damage the cache, reopen; two readers."""
     _run(table, examples=6, steps=10)
 
 
