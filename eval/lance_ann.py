@@ -13,6 +13,7 @@ from typing import Any
 import lancedb
 import numpy as np
 import pyarrow as pa
+from lancedb.index import IvfPq
 
 from index.base import NO_ID, Ids, Vectors
 
@@ -59,12 +60,8 @@ class LanceAnn:
         self._table = lancedb.connect(folder).create_table("vectors", data=reader)
         n = self._table.count_rows()
         # As LanceDB advises: about 4,096 vectors a list, 8 dimensions a code.
-        self._table.create_index(
-            metric="dot",
-            index_type="IVF_PQ",
-            num_partitions=max(1, n // 4096),
-            num_sub_vectors=max(1, d // 8),
-        )
+        codes = IvfPq(distance_type="dot", num_partitions=max(1, n // 4096), num_sub_vectors=max(1, d // 8))
+        self._table.create_index("vector", config=codes)
 
     def search(self, xq: Vectors, k: int, effort: Effort) -> Ids:
         """(nq, k) ids of the nearest of each row of ``xq`` (nq, d), best first; padded with ``NO_ID``."""
