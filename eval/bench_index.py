@@ -15,6 +15,7 @@ anew from vectors in a file beside it.
 ``open``       bandwidth of opening a file over that of reading it: at least 0.5
 ``bytes``      of the file a vector, and what they are by computation
 ``memory``     the most that the process held so far, in GB: at most 12 at 10 million
+``LanceDB``    its own approximate search over ours, at the least effort that recalls as much
 =============  ====================================================================================
 
 Shape letters: ``n`` vectors, ``nq`` queries, ``d`` dimensions, ``k`` neighbours.
@@ -22,13 +23,14 @@ Shape letters: ``n`` vectors, ``nq`` queries, ``d`` dimensions, ``k`` neighbours
 
 from __future__ import annotations
 
+import json
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +51,9 @@ from index.faiss_backend import FaissIndex, describe, gpu_number, load_faiss
 from index.gpu import card_name
 from index.rerank import reranked
 from index.rows import MAX_FRAMES, ORDINAL_BITS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 D, K = 512, 10
 #: Frames of a program and of a scene; how alike a scene's frames are to its middle, and a query to its
@@ -77,7 +82,7 @@ class Ratio:
         raw: Likewise, of what it is held against; None where there is nothing.
         ratio: The figure that the goal is for.
         goal: What it should be, in words.
-        is_met: Whether it is.
+        is_met: Whether it is; None where nothing is asked.
         unit: Of ``ours`` and ``raw``.
     """
 
@@ -86,7 +91,7 @@ class Ratio:
     raw: float | None
     ratio: float
     goal: str
-    is_met: bool
+    is_met: bool | None
     unit: str = "s"
 
 
@@ -194,6 +199,7 @@ def bench_index(
     d: int = D,
     seed: int = 1,
     repeats: int = 5,
+    lancedb: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> IndexBench:
     """Fill an index, and measure.
@@ -206,6 +212,7 @@ def bench_index(
         d: Dimensions.
         seed: Of the vectors.
         repeats: Rounds of each batch size; the median counts.
+        lancedb: Also measure LanceDB's own search, whose index takes minutes to make.
         on_step: Told what is done next.
     """
     if n < PROGRAM_FRAMES:
@@ -225,11 +232,16 @@ def bench_index(
         on_step(f"searching, {batch} at a time")
         rows.append(_search_row(sides, asked, batch, repeats))
     on_step("recall against brute force")
-    rows.append(_recall_row(sides, asked[:QUERIES_FOR_RECALL], n, d, seed))
+    wanted = search_blocks(programs(n, d, seed), asked[:QUERIES_FOR_RECALL], K).ids
+    recall = recall_of(sides.ours(asked[:QUERIES_FOR_RECALL]).ids, wanted)
+    rows.append(_recall_row(recall))
     rows.append(_add_row(*add_seconds))
     rows.append(_memory_row())
     on_step("opening")
     rows += _file_rows(ours, folder / f"{kind}.faiss", device)
+    if lancedb:
+        on_step("LanceDB")
+        rows += _lance_rows(folder / "lance", sides, asked, wanted, n, seed, repeats)
     on_step("removing")
     rows.append(_remove_row(ours, n))
     return IndexBench(n, d, kind, device, ours.nlist, tuple(rows), _machine(device), seed)
@@ -343,11 +355,41 @@ def _search_row(sides: _Sides, asked: Vectors, batch: int, repeats: int) -> Rati
     return Ratio(f"search, batch {batch}", a, b, a / b, f"at most {sides.goal}", a <= sides.goal * b)
 
 
-def _recall_row(sides: _Sides, asked: Vectors, n: int, d: int, seed: int) -> Ratio:
+def _recall_row(recall: float) -> Ratio:
     """Share of the ten nearest by brute force that the index finds."""
-    wanted = search_blocks(programs(n, d, seed), asked, K).ids
-    recall = recall_of(sides.ours(asked).ids, wanted)
     return Ratio(f"recall@{K}", recall, None, recall, f"at least {RECALL_GOAL}", recall >= RECALL_GOAL, "")
+
+
+def _lance_rows(
+    folder: Path, sides: _Sides, asked: Vectors, wanted: Ids, n: int, seed: int, repeats: int
+) -> list[Ratio]:
+    """LanceDB's search at the recall of ours, in turn with ours."""
+    from eval.lance_ann import LanceAnn
+
+    d = asked.shape[1]
+    lance = LanceAnn(folder, d, programs(n, d, seed))
+    some = asked[: wanted.shape[0]]
+    ours_recall = recall_of(sides.ours(some).ids, wanted)
+    effort, recall = lance.effort_for(some, K, ours_recall, lambda ids: recall_of(ids, wanted))
+    words = f"recall {recall:.3f} with {effort.nprobes} probes, {effort.refine_factor} times k refined"
+    rows = []
+    for batch in (1, 64):
+        xq = asked[:batch]
+
+        def lance_side(xq: Vectors = xq) -> int:
+            return int(lance.search(xq, K, effort).shape[0])
+
+        def our_side(xq: Vectors = xq) -> int:
+            return int(sides.ours(xq).ids.shape[0])
+
+        taken, _ = take_turns({"lance": lance_side, "ours": our_side}, max(repeats, 5), time.perf_counter)
+        a, b = median(taken["ours"]), median(taken["lance"])
+        rows.append(Ratio(f"LanceDB, batch {batch}", a, b, b / a, words, None))
+    return rows
+
+
+def _add_row(ours: float, raw: float) -> Ratio:
+    return Ratio("add", ours, raw, raw / ours, f"at least {ADD_GOAL}", raw >= ADD_GOAL * ours)
 
 
 def _memory_row() -> Ratio:
@@ -355,10 +397,6 @@ def _memory_row() -> Ratio:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     goal = f"at most {MEMORY_GOAL_GB:g} GB at 10M"
     return Ratio("peak memory", peak, None, peak, goal, peak <= MEMORY_GOAL_GB, "GB")
-
-
-def _add_row(ours: float, raw: float) -> Ratio:
-    return Ratio("add", ours, raw, raw / ours, f"at least {ADD_GOAL}", raw >= ADD_GOAL * ours)
 
 
 def _file_rows(ours: FaissIndex, path: Path, device: str) -> list[Ratio]:
@@ -412,7 +450,7 @@ def table_rows(bench: IndexBench) -> Sequence[Sequence[str]]:
     return [
         (
             row.name, _number(row.ours, row.unit), "" if row.raw is None else _number(row.raw, row.unit),
-            f"{row.ratio:.3f}", row.goal, "yes" if row.is_met else "no",
+            f"{row.ratio:.3f}", row.goal, "" if row.is_met is None else "yes" if row.is_met else "no",
         )
         for row in bench.rows
     ]  # fmt: skip
@@ -420,3 +458,43 @@ def table_rows(bench: IndexBench) -> Sequence[Sequence[str]]:
 
 def _number(value: float, unit: str) -> str:
     return f"{value * 1000:.2f} ms" if unit == "s" else f"{value:.3f} {unit}".rstrip()
+
+
+def growth(benches: Sequence[Mapping[str, Any]]) -> Figure:
+    """Cost and memory as the size grows, of several runs.
+
+    Args:
+        benches: As :meth:`IndexBench.to_json` gives them; of two of one kind and size the later counts.
+    """
+    from eval.plots import cost_plot
+
+    panels: dict[str, dict[str, list[tuple[float, float]]]] = {"ms a query, 64 at a time": {}, "GB": {}}
+    cost, memory = panels.values()
+    for bench in {(bench["kind"], bench["n"], bench["device"]): bench for bench in benches}.values():
+        rows = {row["name"]: row for row in bench["rows"]}
+        where = "" if bench["device"] == "cpu" else " on a GPU"
+        name = f"{bench['kind']}{where}"
+        cost.setdefault(name, []).append((bench["n"], 1000 * rows["search, batch 64"]["ours"] / 64))
+        memory.setdefault(name, []).append((bench["n"], rows["bytes a vector"]["ours"] * bench["n"] / 1e9))
+        lance = rows.get("LanceDB, batch 64")
+        if lance is not None:
+            cost.setdefault("LanceDB", []).append((bench["n"], 1000 * lance["raw"] / 64))
+    return cost_plot(panels, "vectors in the index")
+
+
+def kept_runs(bench: IndexBench, file: Path | None) -> list[dict[str, Any]]:
+    """This run after those of a JSONL file, to which it is appended; alone where there is none."""
+    value = bench.to_json()
+    if file is None:
+        return [value]
+    with file.open("a+", encoding="utf-8") as runs:
+        runs.write(json.dumps(value) + "\n")
+        runs.seek(0)
+        return [json.loads(line) for line in runs if line.strip()]
+
+
+def write_plot(benches: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Draw :func:`growth` into a PNG file."""
+    from eval.plots import png
+
+    file.write_bytes(png(growth(benches)))

@@ -297,6 +297,37 @@ def distractor_plot(sizes: Sequence[int], lines: Mapping[str, Sequence[float | N
     return figure
 
 
+@_styled
+def cost_plot(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], x: str) -> Figure:
+    """How costs grow with a size: one panel below the other, both axes logarithmic.
+
+    Args:
+        panels: What is measured, in words, to its lines: (size, cost) points by name, at most four names
+            in all, which have the same colour in each panel.
+        x: What the sizes are of.
+
+    Returns:
+        The figure.
+    """
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    figure = Figure(figsize=(_WIDTH, _HEIGHT * 0.8 * len(panels)))
+    every = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    sizes = sorted({size for lines in panels.values() for points in lines.values() for size, _ in points})
+    for axes, (title, lines) in zip(every, panels.items(), strict=True):
+        for name, points in lines.items():
+            colour = _COLOURS[names.index(name) % len(_COLOURS)]
+            axes.plot(*zip(*sorted(points), strict=True), "o-", color=colour, label=name, markersize=4)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xticks(sizes, [_short(int(size)) for size in sizes])
+        axes.minorticks_off()
+        axes.set_ylabel(title)
+    every[-1].set_xlabel(x)
+    handles = {label: handle for axes in every for handle, label in zip(*axes.get_legend_handles_labels())}  # noqa: B905
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=2)
+    return figure
+
+
 def _short(n: int) -> str:
     """A count in few letters: 950, 10k, 1.5M."""
     for size, letter in ((10**6, "M"), (10**3, "k")):

@@ -552,13 +552,14 @@ class Catalog:
 
         Raises:
             CatalogLockedError: Another writer, of this process or another, still holds the lock.
+            NotWritableError: The disk is full or read-only; so says every method of the writer too.
         """
         lock = self.place.lock()
         lock.acquire(wait_seconds)
         try:
             self.refresh()
             self._refuse_lost_tables()
-            with self.place.explained():
+            with self.place.changing():
                 _make_tables(self._connection, self._schemas())
             self.refresh()
             writer = Writer(self, lock)
@@ -742,6 +743,8 @@ class Writer:
         self.catalog = catalog
         self._lock = lock
         self._open = True
+        #: False while rows may lie there under the number that is given next.
+        self._is_clean = False
 
     def use_sound(self, model: ModelInfo) -> None:
         """Make the store hold sounds of this model; nothing where it does so already.
@@ -768,7 +771,7 @@ class Writer:
                 "or make a new one with matcher add --store DIR"
             )
         # The table first: with a model but without a table, a store would have lost one.
-        with catalog.place.explained():
+        with catalog.place.changing():
             _make_tables(catalog._connection, _schemas(catalog.model.d, model.d))
         self._append("models", [_model_row(model, "sounds")])
         catalog.refresh()
@@ -791,6 +794,8 @@ class Writer:
                 or sounds.
         """
         self.check_open()
+        if not self._is_clean:
+            self._clean_orphans()
         number = self._next_number()
         catalog = self.catalog
         stream = _AssetStream(
@@ -968,7 +973,7 @@ class Writer:
     def _changing(self, name: str) -> Iterator[Any]:
         """The table, for one commit."""
         self.check_open()
-        with self.catalog.place.explained():
+        with self.catalog.place.changing():
             yield self._table(name)
 
     def _next_number(self) -> int:
@@ -1020,6 +1025,7 @@ class Writer:
         them; and the number that a killed add was writing, which is above all numbers given.
         ``thorough`` looks at every frame and sound, whatever it is from.
         """
+        self._is_clean = False
         visible = set(self.catalog._whole_numbers("programs", "number", "state = 'live'").tolist())
         seen = set(self.catalog._whole_numbers("assets", "number").tolist())
         if thorough:
@@ -1028,6 +1034,7 @@ class Writer:
         self._delete_numbers(sorted(seen - visible))
         for kind in KINDS:
             self._delete(kind, f"id >= {id_range(self._next_number())[0]}")
+        self._is_clean = True
 
 
 _Columns = dict[str, Any]
@@ -1232,7 +1239,7 @@ def _make_store(place: Place, model: ModelInfo, wait_seconds: float) -> None:
             return  # another process made it while this one waited
         connection = _connect(place)
         schemas = _schemas(model.d)
-        with place.explained():
+        with place.changing():
             _make_tables(connection, schemas)
             # A creation cut off may have been by another model; there are no descriptors yet.
             models = pa.Table.from_pylist([_model_row(model, "frames")], schema=schemas["models"])

@@ -23,6 +23,10 @@ class LeaseLostError(CatalogError):
     """This writer's lock ran out and another writer took over; nothing may be written on."""
 
 
+class NotWritableError(CatalogError):
+    """The system lets nothing be written: a full disk, a read-only one, no right to."""
+
+
 class ModelMismatchError(CatalogError):
     """The store's descriptors were made by another model."""
 

@@ -1,17 +1,52 @@
-"""Small files on a local disk: replaced in one step, and the lock of the one writer."""
+"""Small files on a local disk: replaced in one step, the writer's lock, what a full disk says."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import json
 import os
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from index.errors import CatalogLockedError
+from index.errors import CatalogLockedError, NotWritableError
 from index.rows import now_utc
+
+_FULL = "no space is left on its disk. What was finished is kept; make room and run the same command again."
+_READ_ONLY = "its file system is read-only. It can be searched, but changed only where it may be written."
+_FORBIDDEN = "this user may not write there. It can be searched, but changed only by one who may."
+_REFUSALS = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EROFS: _READ_ONLY,
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+}
+
+
+@contextlib.contextmanager
+def storing(place: Path) -> Iterator[None]:
+    """Say in one line why the system lets nothing be written, whoever was told so.
+
+    Lance and FAISS pass the system's words on in errors of their own, without its number.
+
+    Args:
+        place: What is written, for the message.
+
+    Raises:
+        NotWritableError: The disk is full or read-only, or the user has no right to write.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        for number, why in _REFUSALS.items():
+            if os.strerror(number).lower() in str(error).lower():
+                raise NotWritableError(f"{place} cannot be written: {why}") from error
+        raise
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -98,10 +133,12 @@ class WriteLock:
 
         Raises:
             CatalogLockedError: Another, of this process or not, had it all of ``wait_seconds``.
+            NotWritableError: The store may only be read.
         """
         deadline = time.monotonic() + wait_seconds
-        # Python opens it non-inheritable: a spawned child does not hold the lock on.
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        with storing(self._store):
+            # Python opens it non-inheritable: a spawned child does not hold the lock on.
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -116,8 +153,7 @@ class WriteLock:
                 os.close(descriptor)
                 raise
         self._descriptor = descriptor
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, (json.dumps(who_am_i()) + "\n").encode(), 0)
+        self._write_holder(descriptor)
 
     def check(self) -> None:
         """Nothing to do: the system takes it from nobody."""
@@ -125,9 +161,17 @@ class WriteLock:
     def release(self) -> None:
         """Let go of the lock; nothing if it is not held."""
         if self._descriptor is not None:
-            os.ftruncate(self._descriptor, 0)
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
+
+    @staticmethod
+    def _write_holder(descriptor: int) -> None:
+        """A courtesy to those who are refused: a full disk must not keep a writer from making room."""
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, (json.dumps(who_am_i()) + "\n").encode(), 0)
 
     def _holder(self) -> str:
         try:

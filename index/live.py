@@ -26,11 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index import drift
-from index.base import Ids, SearchResult, Vectors
+from index.base import NO_ID, Ids, SearchResult, Vectors
 from index.drift import Drift, Training
 from index.engines import COMPRESSED, TRAIN_PER_LIST, candidates_for, choose_kind, choose_nlist
 from index.errors import CatalogError, IndexStoreError
-from index.exact import as_vectors, check_k
+from index.exact import as_vectors, best_first, check_k
 from index.half import widened
 from index.rerank import reranked
 from index.rows import MAX_FRAMES, ORDINAL_BITS, AssetRecord, Kind, ProgramRecord, count_of, id_range
@@ -46,6 +46,7 @@ from index.snapshot import (
     read_manifest,
     save_snapshot,
 )
+from index.turns import Turns
 from index.view import BLOCK_ROWS, CatalogView, FrameInfo, LiveView
 
 if TYPE_CHECKING:
@@ -57,14 +58,16 @@ _log = logging.getLogger(__name__)
 SAVE_ABOVE = 0.1
 #: Attempts to read a state of the tables that no writer changes meanwhile.
 _ATTEMPTS = 3
+#: Rows that a refresh puts into inverted lists while searches wait: some 40 ms on one core.
+_ADD_ROWS = 2048
 
 
 class LiveIndex:
     """Search over what the catalog shows; open with :meth:`open`.
 
-    Searches and a refresh may come from several threads: a search waits for a refresh to put its
-    changes in, not for it to read them. A thread that needs positions to stay good over several
-    calls takes :attr:`view` once and asks that.
+    Searches and a refresh may come from several threads: a search waits for a refresh to put some
+    frames in, not for it to put in all or to read them. A thread that needs positions to stay good
+    over several calls takes :attr:`view` once and asks that.
     """
 
     def __init__(self, catalog: Catalog, plan: EnginePlan, table: Kind) -> None:
@@ -79,7 +82,9 @@ class LiveIndex:
         self._table, self._model = table, model
         self._cache = cache_folder(catalog.place.cache_root(), self._model.fingerprint)
         self._changing = threading.RLock()
-        self._using_faiss = threading.Lock()
+        self._using_faiss = Turns()
+        #: Numbers of which FAISS holds frames that :attr:`view` does not show yet.
+        self._arriving: tuple[int, ...] = ()
         self._view = self._empty_view()
         self._faiss = self._new_engine("flat")
         self._training: Training | None = None
@@ -197,7 +202,7 @@ class LiveIndex:
     ) -> tuple[SearchResult, LiveView]:
         """As :meth:`search`, with the state that was searched."""
         with self._using_faiss:
-            return _answer(self._faiss, self._view, xq, k, within), self._view
+            return _answer(self._faiss, self._view, xq, k, within, self._arriving), self._view
 
     def locate(self, ids: Ids) -> FrameInfo:
         """Where frames are from; see :meth:`LiveView.locate`."""
@@ -430,7 +435,8 @@ class LiveIndex:
         gone = sorted(set(np.unique(faiss.ids >> ORDINAL_BITS).tolist()) - shown)
         if gone:
             faiss.remove_ranges([id_range(number) for number in gone])
-        _add_rows(faiss, view, new_from=view.base.shape[0])
+        for ids, rows in _new_parts(view, view.base.shape[0], BLOCK_ROWS):
+            faiss.add(view.vectors_at(rows).astype(np.float32), ids)
         if not np.array_equal(faiss.ids, view.live_rows()[0]):
             _log.warning(
                 "snapshot %s: its FAISS index holds other %s; making it anew",
@@ -461,19 +467,33 @@ class LiveIndex:
             self._view = view
 
     def _change_faiss(self, view: LiveView, gone: Sequence[int], *, new_from: int) -> None:
-        """Take gone numbers out, put rows from ``new_from`` in, and show ``view``."""
-        with self._using_faiss:
-            try:
+        """Put rows from ``new_from`` in, then take gone numbers out and show ``view`` at once.
+
+        Rows go in few at a time with searches between them, which do not see them yet.
+        """
+        try:
+            # A flat index takes them at once; centroids are wanted from as many vectors as there are.
+            few = self.kind != "flat" and self._faiss.is_trained
+            *first, last = _new_parts(view, new_from, _ADD_ROWS if few else BLOCK_ROWS)
+            for ids, rows in first:
+                vectors = widened(view.vectors_at(rows))
+                with self._using_faiss:
+                    self._arriving += tuple(np.unique(ids >> ORDINAL_BITS).tolist())
+                    self._faiss.add(vectors, ids)
+            ids, rows = last
+            vectors = widened(view.vectors_at(rows))
+            with self._using_faiss:
+                self._faiss.add(vectors, ids)
                 if gone:
                     self._faiss.remove_ranges([id_range(number) for number in gone])
-                _add_rows(self._faiss, view, new_from=new_from)
-            except BaseException:
-                # Half changed (memory ran out, Ctrl-C): start over at the next refresh.
+                self._view, self._arriving = view, ()
+        except BaseException:
+            # Half changed (memory ran out, Ctrl-C): start over at the next refresh.
+            with self._using_faiss:
                 self._faiss = self._new_engine("flat")
                 self._training = self._drift = None
-                self._view = self._empty_view()
-                raise
-            self._view = view
+                self._view, self._arriving = self._empty_view(), ()
+            raise
 
     def _check_writer(self, writer: Writer) -> None:
         writer.check_open()
@@ -638,13 +658,18 @@ class _Trained:
 
 
 def _answer(
-    engine: Engine, view: LiveView, xq: Vectors, k: int, within: Sequence[Range] | None
+    engine: Engine,
+    view: LiveView,
+    xq: Vectors,
+    k: int,
+    within: Sequence[Range] | None,
+    hidden: tuple[int, ...] = (),
 ) -> SearchResult:
-    """The k nearest, of an engine that holds the frames of ``view``."""
+    """The k nearest, of an engine that holds the frames of ``view``, and of the hidden numbers besides."""
     if engine.kind not in COMPRESSED:
-        return engine.search(xq, k, within=within)
+        return _search_without(engine, xq, k, within, hidden)
     check_k(k)
-    candidates = engine.search(xq, candidates_for(k), within=within).ids
+    candidates = _search_without(engine, xq, candidates_for(k), within, hidden).ids
     return reranked(as_vectors(xq, engine.d, what="xq"), candidates, k, view.vectors_of)
 
 
@@ -736,13 +761,29 @@ def _extended(old: LiveView, old_rows: dict[_Key, int], state: State) -> LiveVie
     )
 
 
-def _add_rows(faiss: Engine, view: LiveView, *, new_from: int) -> None:
-    """Put the live frames at rows ``new_from`` and above into FAISS."""
+def _new_parts(view: LiveView, new_from: int, size: int) -> list[tuple[Ids, NDArray[np.int64]]]:
+    """(m,) ids and rows of the live frames at rows ``new_from`` and above; one part or more."""
     ids, rows = view.live_rows()
     ids, rows = ids[rows >= new_from], rows[rows >= new_from]
-    for start in range(0, ids.size, BLOCK_ROWS):
-        part = slice(start, start + BLOCK_ROWS)
-        faiss.add(widened(view.vectors_at(rows[part])), ids[part])
+    parts = [slice(start, start + size) for start in range(0, max(ids.size, 1), size)]
+    return [(ids[part], rows[part]) for part in parts]
+
+
+def _search_without(
+    faiss: Engine, xq: Vectors, k: int, within: Sequence[Range] | None, hidden: tuple[int, ...]
+) -> SearchResult:
+    """As :meth:`FaissIndex.search`, as if the frames of the hidden numbers were not there."""
+    if not hidden:
+        return faiss.search(xq, k, within=within)
+    wide = 2 * k
+    while True:
+        found = faiss.search(xq, wide, within=within)
+        is_hidden = np.isin(found.ids >> ORDINAL_BITS, hidden)
+        if wide >= faiss.ntotal or not bool(((~is_hidden).sum(axis=1) < k).any()):
+            break
+        wide = min(4 * wide, faiss.ntotal)
+    similarities = np.where(is_hidden, np.float32(-np.inf), found.similarities)
+    return SearchResult(*best_first(similarities, np.where(is_hidden, NO_ID, found.ids), k))
 
 
 def check_assets(programs: Sequence[ProgramRecord], assets: Sequence[AssetRecord], table: Kind) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from index.errors import CatalogError
-from index.files import WriteLock, folder_bytes, write_atomically
+from index.files import WriteLock, folder_bytes, storing, write_atomically
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -112,6 +112,10 @@ class Place(ABC):
         """Turns what LanceDB raises when the storage fails into a CatalogError that says what to do."""
         return contextlib.nullcontext()
 
+    def changing(self) -> AbstractContextManager[None]:
+        """As :meth:`explained`, of what writes."""
+        return self.explained()
+
 
 class LocalPlace(Place):
     """A folder."""
@@ -141,7 +145,8 @@ class LocalPlace(Place):
 
     def write(self, name: str, content: bytes) -> None:
         """Replace a file; the folder must be there."""
-        write_atomically(self.path / name, content)
+        with self.changing():
+            write_atomically(self.path / name, content)
 
     def entries(self) -> list[str]:
         """Names of what is in the folder."""
@@ -151,7 +156,8 @@ class LocalPlace(Place):
 
     def make(self) -> None:
         """Make the folder and its parents."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        with self.changing():
+            self.path.mkdir(parents=True, exist_ok=True)
 
     def size(self, part: str = "") -> int:
         """Bytes of all files below the folder, or below one in it."""
@@ -164,6 +170,10 @@ class LocalPlace(Place):
     def lock(self) -> WriterLock:
         """A lock of the file system."""
         return WriteLock(self.path)
+
+    def changing(self) -> AbstractContextManager[None]:
+        """A full disk, a read-only one or a missing right in one line."""
+        return storing(self.path)
 
     def same_as(self, other: Place) -> bool:
         """Whether both paths lead to one folder."""

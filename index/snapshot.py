@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from index.drift import Drift, Training, drift_of, to_json, training_of
 from index.errors import IndexStoreError
-from index.files import fsync_folder, write_atomically
+from index.files import fsync_folder, storing, write_atomically
 
 #: Format 1 had the CRC-32 of whole files, which takes about as long as reading them.
 FORMAT = 2
@@ -222,8 +222,8 @@ def save_snapshot(
 ) -> Snapshot:
     """Write a snapshot and make it the current one; the caller holds the store's writer lock.
 
-    A kill at any instant leaves the former snapshot current, or this one. What killed savers left,
-    and the former snapshot, is deleted.
+    A kill at any instant, or a disk that is full, leaves the former snapshot current, or this one. What
+    killed savers left, and the former snapshot, is deleted.
 
     Args:
         cache: From :func:`cache_folder`.
@@ -240,38 +240,45 @@ def save_snapshot(
 
     Returns:
         The snapshot as it is on disk.
+
+    Raises:
+        NotWritableError: The disk is full or read-only.
     """
-    cache.mkdir(parents=True, exist_ok=True)
     name = f"snap-{version:06d}-{secrets.token_hex(8)}"
     temporary = cache / f"tmp-{name}"
-    temporary.mkdir()
     n = int(t_seconds.size)
-    np.save(temporary / "assets.npy", assets)
-    np.save(temporary / "t_seconds.npy", t_seconds)
-    _write_vectors(temporary / "vectors.npy", vector_blocks, (n, d))
-    if write_index is not None:
-        write_index(temporary)
-    files = {}
-    for file in sorted(temporary.iterdir()):
-        _fsync_file(file)
-        files[file.name] = [file.stat().st_size, _pages_checksum(file)]
-    manifest: dict[str, Any] = {
-        "format": FORMAT,
-        "fingerprint": fingerprint,
-        "d": d,
-        "n": n,
-        "version": version,
-        "kind": kind,
-        "numbers": {str(number): count for number, count in _frames_by_number(assets).items()},
-        "training": to_json(training),
-        "drift": to_json(drift),
-        "files": files,
-    }
-    manifest["checksum"] = _checksum(manifest)
-    write_atomically(temporary / "manifest.json", (json.dumps(manifest) + "\n").encode())
-    temporary.rename(cache / name)
-    fsync_folder(cache)
-    write_atomically(cache / CURRENT, f"{name}\n".encode())
+    with storing(cache):
+        temporary.mkdir(parents=True)
+        try:
+            _write_array(temporary / "assets.npy", [assets], assets.shape, "<i8")
+            _write_array(temporary / "t_seconds.npy", [t_seconds], (n,), "<f8")
+            _write_array(temporary / "vectors.npy", vector_blocks, (n, d), "<f2")
+            if write_index is not None:
+                write_index(temporary)
+            files = _synced(temporary)
+            manifest: dict[str, Any] = {
+                "format": FORMAT,
+                "fingerprint": fingerprint,
+                "d": d,
+                "n": n,
+                "version": version,
+                "kind": kind,
+                "numbers": {str(number): count for number, count in _frames_by_number(assets).items()},
+                "training": to_json(training),
+                "drift": to_json(drift),
+                "files": files,
+            }
+            manifest["checksum"] = _checksum(manifest)
+            write_atomically(temporary / "manifest.json", (json.dumps(manifest) + "\n").encode())
+            temporary.rename(cache / name)
+            fsync_folder(cache)
+            write_atomically(cache / CURRENT, f"{name}\n".encode())
+        except BaseException:
+            # The disk may be full: what is of no use must not take up what is left of it.
+            shutil.rmtree(temporary, ignore_errors=True)
+            if current_name(cache) != name:
+                shutil.rmtree(cache / name, ignore_errors=True)
+            raise
     _delete_others(cache, name)
     return _load(cache / name, fingerprint=fingerprint, d=d, thorough=False)
 
@@ -283,17 +290,29 @@ def _frames_by_number(assets: NDArray[np.int64]) -> dict[int, int]:
     return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
 
 
-def _write_vectors(path: Path, blocks: Iterable[NDArray[np.float16]], shape: tuple[int, int]) -> None:
-    """An .npy file written block by block: all vectors may not fit into memory."""
+def _write_array(path: Path, blocks: Iterable[NDArray[Any]], shape: tuple[int, ...], descr: str) -> None:
+    """An .npy file written block by block: all vectors may not fit into memory.
+
+    ``np.save`` would not say why it could not write.
+    """
     rows = 0
     with path.open("wb") as file:
-        header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+        header = {"descr": descr, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for block in blocks:
-            file.write(np.ascontiguousarray(block, dtype="<f2").data)
+            file.write(np.ascontiguousarray(block, dtype=descr).data)
             rows += block.shape[0]
     if rows != shape[0]:
-        raise ValueError(f"{rows} vectors were given for a snapshot of {shape[0]}")
+        raise ValueError(f"{rows} rows were given for a snapshot of {shape[0]}")
+
+
+def _synced(folder: Path) -> dict[str, list[int]]:
+    """Size and checksum of each file, once it is on the disk."""
+    files = {}
+    for file in sorted(folder.iterdir()):
+        _fsync_file(file)
+        files[file.name] = [file.stat().st_size, _pages_checksum(file)]
+    return files
 
 
 def _delete_others(cache: Path, name: str) -> None:

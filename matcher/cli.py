@@ -832,7 +832,8 @@ def bench_query(
 
 @bench_app.command(
     "index",
-    epilog="Examples:  matcher bench index --size 100k  |  matcher bench index --size 1M --gpu",
+    epilog="Examples:  matcher bench index --size 100k  |  matcher bench index --size 1M --gpu"
+    "  |  matcher bench index --size 1M --lancedb --runs runs.jsonl --plot growth.png",
 )
 def bench_index(
     size: Annotated[str, typer.Option(help="Vectors, as 100k, 1M or 10M.")] = "100k",
@@ -840,13 +841,20 @@ def bench_index(
     gpu: Annotated[bool, typer.Option("--gpu", help="Search on the first GPU.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Other vectors.")] = 1,
     repeat: Annotated[int, typer.Option(min=1, help="Rounds; the median counts.")] = 5,
+    lancedb: Annotated[bool, typer.Option("--lancedb", help="Also LanceDB's own search.")] = False,
+    runs: Annotated[
+        Path | None, typer.Option(metavar="JSONL", help="Append the figures to this file.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Draw cost and memory by size, of all in --runs.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """An engine of the index beside raw FAISS of the same type: search, recall, add, remove, open, bytes."""
     import tempfile
 
     from eval.bench_index import bench_index as measure
-    from eval.bench_index import parse_size, table_rows
+    from eval.bench_index import kept_runs, parse_size, table_rows, write_plot
     from index.engines import KINDS
     from matcher.errors import InputError
     from matcher.show import print_json, print_table, say
@@ -860,7 +868,12 @@ def bench_index(
         raise InputError(f"--kind {kind} is none of {', '.join(KINDS)}")
     with translated(), tempfile.TemporaryDirectory(prefix="matcher-bench-") as folder:
         device = "cuda" if gpu else "cpu"
-        bench = measure(n, Path(folder), kind=kind, device=device, seed=seed, repeats=repeat, on_step=say)
+        bench = measure(
+            n, Path(folder), kind=kind, device=device, seed=seed, repeats=repeat, lancedb=lancedb, on_step=say
+        )
+    benches = kept_runs(bench, runs)
+    if plot is not None:
+        write_plot(benches, plot)
     if json:
         print_json(bench.to_json())
         return

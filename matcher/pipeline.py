@@ -18,7 +18,7 @@ from matcher.considered import Considered
 from matcher.decode import Sampling
 from matcher.describe import Album, Described, describe_files
 from matcher.encoders.base import FrameEncoder
-from matcher.errors import InputError
+from matcher.errors import InputError, StoreError
 from matcher.inputs import ClipJob, ProgramJob, Refused, fingerprint_files, one_line
 from matcher.linking import Linker, failed
 from matcher.listen import Listener, listener_of
@@ -82,7 +82,8 @@ def add_programs(
         One :class:`Added` for each job, in order.
 
     Raises:
-        StoreError: The store's sounds are another model's.
+        StoreError: The store's sounds are another model's; or it cannot be written, as when its disk is
+            full, where the programs yielded before are kept.
     """
     sampling = Sampling.parse(settings.sampling.programs)
     listener = listener_of(settings.sound, settings.sound.program_hop_seconds)
@@ -154,6 +155,8 @@ def _add_one(
     try:
         with translated():
             record = writer.add_program(program, assets())
+    except StoreError:
+        raise  # a full disk, say: no fault of this program, and the others would fare no better
     except InputError as error:
         # The decoder goes on with this program's other files: pass over them.
         for _ in results:

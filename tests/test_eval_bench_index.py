@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from eval.bench_index import (
     SCENE_FRAMES,
     IndexBench,
     bench_index,
+    growth,
     parse_size,
     program_ids,
     program_vectors,
@@ -126,3 +128,39 @@ def test_a_bench_is_one_object(tmp_path: Path) -> None:
     bench = bench_index(PROGRAM_FRAMES, tmp_path, d=D, repeats=1)
     assert isinstance(bench, IndexBench)
     assert json.loads(json.dumps(bench.to_json()))["rows"][0]["name"] == "search, batch 1"
+
+
+def test_lancedb_is_measured_at_equal_recall_and_runs_are_drawn(matcher: Run, tmp_path: Path) -> None:
+    """Two sizes, one with LanceDB; both are kept and drawn, and nothing is left of the tables."""
+    runs, picture = tmp_path / "runs.jsonl", tmp_path / "growth.png"
+    common = ["bench", "index", "--repeat", "1", "--runs", str(runs), "--plot", str(picture), "--json"]
+    first = matcher(*common, "--size", "2k")
+    value = json.loads(matcher(*common, "--size", "4k", "--kind", "ivf-fp16", "--lancedb").out)
+    rows = {row["name"]: row for row in value["rows"]}
+    for batch in (1, 64):
+        row = rows[f"LanceDB, batch {batch}"]
+        assert row["ratio"] == pytest.approx(row["raw"] / row["ours"])
+        assert row["is_met"] is None
+        assert "recall" in row["goal"]
+    assert [json.loads(line) for line in runs.read_text().splitlines()] == [json.loads(first.out), value]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in tmp_path.iterdir()} == {"runs.jsonl", "growth.png"}
+
+
+def test_growth_has_a_line_for_each_kind_and_device() -> None:
+    def bench(n: int, kind: str, device: str) -> dict[str, Any]:
+        rows = [
+            {"name": "search, batch 64", "ours": n / 1e6, "raw": 1.0},
+            {"name": "bytes a vector", "ours": 100.0, "raw": 100.0},
+            {"name": "LanceDB, batch 64", "ours": 1.0, "raw": n / 1e5},
+        ]
+        return {"n": n, "kind": kind, "device": device, "rows": rows}
+
+    figure = growth(
+        [bench(1000, "flat", "cpu"), bench(10**6, "ivf-fp16", "cpu"), bench(10**6, "flat", "cuda")]
+    )
+    cost, memory = figure.axes
+    assert {line.get_label() for line in cost.lines} == {"flat", "ivf-fp16", "flat on a GPU", "LanceDB"}
+    assert {line.get_label() for line in memory.lines} == {"flat", "ivf-fp16", "flat on a GPU"}
+    by_name = {line.get_label(): line for line in memory.lines}
+    np.testing.assert_allclose(by_name["ivf-fp16"].get_ydata(), [0.1])

@@ -1,0 +1,196 @@
+"""New centroids beside the index that answers, their record and their drift; searches within programs."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_index_live import MODEL, D, add, assert_shows, assets_of, catalog, grid, save
+
+from index import live as live_module
+from index import subset as subset_module
+from index.catalog import Catalog
+from index.engines import KINDS
+from index.exact import ExactIndex
+from index.faiss_backend import FaissIndex
+from index.live import LiveIndex, saved_index
+from index.rows import id_range
+from index.subset import Subset
+
+__all__ = ["catalog"]  # a fixture
+
+INVERTED = [kind for kind in KINDS if kind != "flat"]
+
+
+@pytest.mark.parametrize("kind", INVERTED)
+@pytest.mark.parametrize("shards", [None, 2])
+def test_retraining_swaps_centroids_and_readers_take_them(
+    catalog: Catalog, kind: str, shards: int | None
+) -> None:
+    """A reader that knows the old centroids shows the new ones at its next refresh, and the same answers."""
+    model = {}
+    for i in range(6):
+        add(catalog, f"p{i}", i)
+        model[f"p{i}"] = assets_of(i)
+    options = {"kind": kind, "shards": shards}
+    live = LiveIndex.open(catalog, **options)
+    save(live, catalog)
+    reader = LiveIndex.open(Catalog.open(catalog.path), **options)
+    first = live.training
+    assert first is not None
+    assert (first.n, reader.training) == (66, first)
+    assert not reader.refresh()
+    with catalog.writing() as writer:
+        live.retrain(writer)
+    assert live.training is not None
+    assert live.training.token != first.token
+    assert reader.refresh()
+    assert reader.training == live.training
+    assert reader.drift == live.drift
+    assert not reader.refresh()
+    for each in (live, reader, LiveIndex.open(catalog, **options)):
+        assert_shows(each, catalog, model)
+
+
+def test_a_reader_without_centroids_takes_those_that_are_made(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The catalogue has grown beyond flat: whoever saved first decides for all."""
+    add(catalog, "p", 1)
+    live, reader = LiveIndex.open(catalog), LiveIndex.open(Catalog.open(catalog.path))
+    assert save(live, catalog)
+    add(catalog, "q", 2)
+    reader.refresh()
+    assert reader.kind == "flat"
+    monkeypatch.setattr(live_module, "choose_kind", lambda n: "ivf-fp16" if n > 11 else "flat")
+    assert save(live, catalog)
+    assert live.kind == "ivf-fp16"
+    assert reader.refresh()
+    assert reader.kind == "ivf-fp16"
+    assert_shows(reader, catalog, {"p": assets_of(1), "q": assets_of(2)})
+
+
+def test_searches_go_on_while_centroids_are_made(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search in the middle of the training is answered by the old index, at once."""
+    add(catalog, "p", 1)
+    live = LiveIndex.open(catalog, kind="ivf")
+    in_training, go_on = threading.Event(), threading.Event()
+    train = FaissIndex.train
+
+    def slow(self: FaissIndex, *args: object, **options: object) -> None:
+        in_training.set()
+        assert go_on.wait(30)
+        train(self, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FaissIndex, "train", slow)
+
+    def retrain() -> None:
+        with catalog.writing() as writer:
+            live.retrain(writer)
+
+    thread = threading.Thread(target=retrain)
+    thread.start()
+    assert in_training.wait(30)
+    before = live.search(grid(9, 3), 4)
+    assert (before.ids >= 0).all()
+    go_on.set()
+    thread.join(30)
+    np.testing.assert_array_equal(live.search(grid(9, 3), 4).similarities, before.similarities)
+
+
+def test_a_flat_index_is_retrained_into_itself(catalog: Catalog) -> None:
+    add(catalog, "p", 1)
+    live = LiveIndex.open(catalog)
+    with catalog.writing() as writer:
+        live.retrain(writer)
+    assert live.training is live.drift is None
+    assert_shows(live, catalog, {"p": assets_of(1)})
+
+
+def test_what_is_saved_is_told_without_loading_it(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kind, size, training and drift from the manifest; nothing where there is none or it is damaged."""
+    assert saved_index(catalog) is None
+    assert saved_index(catalog, "sounds") is None
+    add(catalog, "p", 1)
+    live = LiveIndex.open(catalog, kind="ivf-fp16")
+    save(live, catalog)
+    monkeypatch.setattr(FaissIndex, "read", lambda *_, **__: pytest.fail("it was loaded"))
+    saved = saved_index(catalog)
+    assert saved is not None
+    assert (saved.kind, saved.n, saved.training, saved.drift) == ("ivf-fp16", 11, live.training, live.drift)
+    assert saved.drift is not None
+    assert saved.drift.recall == 1.0
+    manifest = next((catalog.path / "cache").rglob("manifest.json"))
+    manifest.write_text(manifest.read_text().replace('"n": 11', '"n": 12'))
+    assert saved_index(catalog) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shards_answer_as_one_index_through_changes_and_reopening(catalog: Catalog, kind: str) -> None:
+    """Three shards; another number of shards, or none, makes the index anew from the same snapshot."""
+    model = {}
+    for i in range(7):
+        add(catalog, f"p{i}", i)
+        model[f"p{i}"] = assets_of(i)
+    live = LiveIndex.open(catalog, kind=kind, shards=3)
+    save(live, catalog)
+    with catalog.writing() as writer:
+        writer.remove_programs(["p0"])
+    del model["p0"]
+    add(catalog, "p1", 50)
+    model["p1"] = assets_of(50)
+    for shards in (3, 2, None):
+        assert_shows(LiveIndex.open(catalog, kind=kind, shards=shards), catalog, model)
+    live.refresh()
+    assert_shows(live, catalog, model)
+
+
+# ---------------------------------------------------------------- within some programs
+
+
+@pytest.mark.parametrize("most_exact", [10**6, 0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_within_some_programs_equals_brute_force_over_them(
+    catalog: Catalog, kind: str, most_exact: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an exact index of their own and by the large one's filter; all other programs are not there."""
+    monkeypatch.setattr(subset_module, "FLAT_MAX", most_exact)
+    for i in range(8):
+        add(catalog, f"p{i}", i)
+    live = LiveIndex.open(catalog, kind=kind, nprobe=10**6)
+    few = Subset(live, [1, 4, 5])
+    exact = ExactIndex(D)
+    for position in (1, 4, 5):
+        record = live.program_records[position]
+        vectors = np.concatenate([asset.vectors for asset in assets_of(int(record.program_id[1:]))])
+        exact.add(vectors, np.arange(len(vectors)) + id_range(record.number)[0])
+    assert (few.ntotal, few.version) == (33, live.version)
+    xq = grid(77, 9)
+    got, want = few.search(xq, 12), exact.search(xq, 12)
+    np.testing.assert_array_equal(got.similarities, want.similarities)
+    assert set(got.ids.ravel().tolist()) <= set(exact._ids.tolist())
+    assert (few.search(xq, 40).ids[:, 33:] == -1).all()
+
+
+def test_some_programs_follow_what_is_committed_of_them(catalog: Catalog, tmp_path: Path) -> None:
+    """Replaced, another added, one removed: the same ids, as they are now."""
+    for i in range(4):
+        add(catalog, f"p{i}", i)
+    live = LiveIndex.open(catalog)
+    few = Subset(live, [1, 2])
+    few.search(grid(1, 1), 1)
+    assert not few.refresh()
+    add(catalog, "p1", 30, (9,))
+    add(catalog, "new", 31)
+    with catalog.writing() as writer:
+        writer.remove_programs(["p0", "p2"])
+    assert few.refresh()
+    assert few.ntotal == 9
+    found = few.search(grid(1, 3), 20)
+    assert np.count_nonzero(found.ids >= 0) == 27
+    position = live.view.locate(found.ids[found.ids >= 0]).program_position
+    assert {few.view.programs[place] for place in position.tolist()} == {"p1"}
+    other = Catalog.create(tmp_path / "other", MODEL)
+    assert Subset(LiveIndex.open(other), []).search(grid(1, 1), 2).ids.tolist() == [[-1, -1]]
