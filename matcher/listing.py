@@ -130,6 +130,8 @@ def _index_state(catalog: Catalog, settings: IndexSettings, table: Kind, n: int)
     state: dict[str, Any] = {"table": table, "kind": settings.kind, "saved": 0, "retrain": []}
     if settings.kind == "auto":
         state["kind"] = choose_kind(n)
+    if settings.search == "two-stage":
+        return {**state, "kind": "two-stage"}
     saved = saved_index(catalog, table)
     if saved is None:
         return state

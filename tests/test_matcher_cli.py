@@ -113,6 +113,48 @@ def test_two_stages_answer_a_query_as_one(
     ]
 
 
+def test_a_query_within_programs_knows_no_others(matcher: Run, library: Library, store: Path) -> None:
+    """Its own program named: found as ever; others: it is nobody's, and only they are guesses."""
+    clip = library.clips["p01"]
+    own = matcher("query", "--store", store, clip, "--program", "p01", "--json").object
+    assert (own["program_id"], {guess["program_id"] for guess in own["candidates"]}) == ("p01", {"p01"})
+    others = sorted(set(library.clips) - {"p01"})[:2]
+    words = [word for name in others for word in ("--program", name)]
+    answer = matcher("query", "--store", store, clip, *words, "--json").object
+    assert answer["decision"] != "linked"
+    assert {guess["program_id"] for guess in answer["candidates"]} <= set(others)
+    for wrong, why in ((("--program", "p99"), "p99"), (("--category", "opera"), "opera")):
+        ran = matcher("query", "--store", store, clip, *wrong)
+        assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
+        assert why in ran.err
+
+
+def test_centroids_are_made_anew_and_status_tells_how_they_stand(
+    matcher: Run, library: Library, store: Path, tmp_path: Path
+) -> None:
+    """A small store has none; asked for, they are trained, retrained, and measured; the answers stay."""
+    ran = matcher("index", "retrain", "--store", store)
+    assert ran.code == 0
+    assert "no centroids" in ran.err
+    config = tmp_path / "ivf.toml"
+    config.write_text('[index]\nkind = "ivf-fp16"\n')
+    words = ("query", "--store", store, *library.clips.values(), "--json")
+    before = [answer["program_id"] for answer in matcher(*words).objects]
+    for _ in range(2):
+        ran = matcher("index", "retrain", "--store", store, "--config", config)
+        assert ran.code == 0
+        assert "retrained on" in ran.err
+    status = matcher("status", "--store", store, "--config", config, "--json").object
+    assert status["index"] == "ivf-fp16"
+    for state in status["indexes"]:
+        assert (state["kind"], state["retrain"]) == ("ivf-fp16", [])
+        assert state["trained_on"] == state["saved"] == status[state["table"]]
+        assert state["recall_at_10"] > 0.9
+    assert "recall@10" in matcher("status", "--store", store, "--config", config).out
+    assert [answer["program_id"] for answer in matcher(*words, "--config", config).objects] == before
+    assert matcher("index", "verify", "--store", store, "--config", config).code == 0
+
+
 def test_query_without_json_prints_a_table_and_nothing_else(
     matcher: Run, library: Library, kept_store: Path
 ) -> None:

@@ -11,11 +11,14 @@ import pytest
 
 from index.catalog import Catalog, ClipRecord, LinkRecord, ModelInfo, NewAsset, NewProgram, StoredClip
 from index.files import folder_bytes
+from index.rows import ProgramRecord
 from matcher.config import Settings
-from matcher.listing import clip_objects, link_objects, program_objects, status_object
+from matcher.errors import InputError
+from matcher.listing import clip_objects, link_objects, program_objects, status_object, status_rows
 from matcher.pipeline import link_record
 from matcher.records import Answer, Decision, Guess, Link, Segment
 from matcher.relink import Changes
+from matcher.store import Within
 
 D = 8
 
@@ -122,6 +125,38 @@ def test_status_counts(catalog: Catalog) -> None:
     assert status["index_frames"] == 8
     assert status["bytes"] == folder_bytes(catalog.path) > 0
     assert status["settings"] == Settings().digest()
+
+
+def test_status_says_of_an_index_what_its_cache_says(catalog: Catalog) -> None:
+    """No cache yet; then one whose recall was low and lists unequal when it was saved: a word of advice."""
+    rows = dict(status_rows(status_object(catalog, Settings())))
+    assert rows["index of frames"] == "flat, 0 saved"
+    state = {
+        "table": "frames", "kind": "ivf-fp16", "saved": 9, "trained_on": 5,
+        "imbalance": 3.0, "recall_at_10": 0.5, "retrain": ["recall@10 is 0.500, below 0.95"],
+    }  # fmt: skip
+    words = dict(status_rows({"frames": 9, "indexes": [state]}))["index of frames"]
+    assert "run `matcher index retrain`: recall@10 is 0.500" in words
+    two = Settings.model_validate({"index": {"search": "two-stage"}})
+    assert status_object(catalog, two)["index"] == "two-stage"
+
+
+def test_programs_are_named_or_of_a_category() -> None:
+    """A category holds those below it, not those that merely begin alike; an unknown name is an error."""
+
+    def record(program_id: str, *categories: str) -> ProgramRecord:
+        return ProgramRecord(program_id, 1, "", (), categories, "", "live", "", 0, 0)
+
+    records = [
+        record("a", "drama/family"), record("b", "drama"), record("c", "dramatic/x", "show"), record("d"),
+    ]  # fmt: skip
+    assert Within(categories=("drama",)).positions(records) == [0, 1]
+    assert Within(categories=("drama/family/",)).positions(records) == [0]
+    assert Within(("d",), ("show",)).positions(records) == [2, 3]
+    with pytest.raises(InputError, match="no program 'x'"):
+        Within(("x",)).positions(records)
+    with pytest.raises(InputError, match="category opera"):
+        Within(categories=("opera",)).positions(records)
 
 
 def test_changes_are_those_of_decision_or_program(tmp_path: Path) -> None:
