@@ -27,7 +27,7 @@ from index.errors import BackendMissingError, IndexStoreError
 from index.exact import as_new_ids, as_vectors, best_first, check_k
 from index.gpu import GpuCopy
 from index.ids import IdSet
-from index.selectors import Range, Selector, merged
+from index.selectors import Range, Selector, lie_in, merged
 
 DISTRIBUTIONS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs")
 _EXTRAS = "program-matcher[cpu], program-matcher[gpu] (CUDA 12) or program-matcher[gpu-cuvs] (CUDA 13)"
@@ -382,7 +382,7 @@ class FaissIndex:
         for _, ids, vectors in self._parts(block):
             yield ids, vectors
 
-    def count_wrong(self, vectors_of: Callable[[Ids], Vectors]) -> int:
+    def count_wrong(self, vectors_of: Callable[[Ids], Vectors], within: Sequence[Range] | None = None) -> int:
         """How many of the vectors stored are not what the index makes of the true ones.
 
         A product code is chosen by rounded arithmetic, whose last digit depends on how many vectors are
@@ -390,9 +390,10 @@ class FaissIndex:
 
         Args:
             vectors_of: Gives the true (m, d) vectors of (m,) ids.
+            within: Merged half-open ranges of ids that alone are compared.
         """
         wrong = 0
-        for part, ids, stored in self._parts(65536):
+        for part, ids, stored in self._parts(65536, within):
             wanted = as_vectors(vectors_of(ids), self._d, what="vectors")
             if self._kind == "ivf-pq":
                 # Not the index's own sa_encode and sa_decode: the latter crashes after a file was read.
@@ -406,23 +407,30 @@ class FaissIndex:
             wrong += int((wanted != stored).any(axis=1).sum())
         return wrong
 
-    def _parts(self, block: int) -> Iterator[tuple[int, Ids, Vectors]]:
-        """The inverted lists, or blocks of a flat index: number, (m,) ids and (m, d) vectors."""
+    def _parts(self, block: int, within: Sequence[Range] | None = None) -> Iterator[tuple[int, Ids, Vectors]]:
+        """The inverted lists, or blocks of a flat index: number, (m,) ids and (m, d) vectors.
+
+        With ``within``, only what is in its ranges; lists that have nothing there are not read.
+        """
         if self.ntotal == 0:
             return
         if self._kind == "flat":
             order = self._faiss.vector_to_array(self._index.id_map)
             for start in range(0, order.size, block):
                 m = min(block, order.size - start)
-                yield 0, order[start : start + m], self._index.index.reconstruct_n(start, m)
+                own, vectors = order[start : start + m], self._index.index.reconstruct_n(start, m)
+                keep = slice(None) if within is None else lie_in(own, within)
+                yield 0, own[keep], vectors[keep]
             return
         lists = self._index.invlists
         for number in range(self.nlist):
             size = int(lists.list_size(number))
             if size:
                 # A list's memory is FAISS's own and moves at the next add: copy.
-                list_ids = self._faiss.rev_swig_ptr(lists.get_ids(number), size).copy()
-                yield number, list_ids, self._list_vectors(number, size)
+                own = self._faiss.rev_swig_ptr(lists.get_ids(number), size).copy()
+                keep = slice(None) if within is None else lie_in(own, within)
+                if own[keep].size:
+                    yield number, own[keep], self._list_vectors(number, size)[keep]
 
     def write(self, path: Path) -> None:
         """Write the CPU index to a file; the caller sees to atomicity.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from index.base import Ids, Vectors
 from index.engines import engine_bytes
-from index.selectors import Range, merged
+from index.selectors import Range, lie_in, merged
 
 _log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class GpuCopy:
         """Follow an addition to the CPU's index."""
         if self._index is None:
             return
-        if _within(ids, self._dead).any():
+        if lie_in(ids, self._dead).any():
             self.forget()  # an id that comes back would be taken for dead
             return
         try:
@@ -138,7 +138,7 @@ class GpuCopy:
         rows = np.arange(queries.shape[0])
         while rows.size:
             found, found_ids = self._index.search(queries[rows], wide)
-            dead = _within(found_ids, self._dead)
+            dead = lie_in(found_ids, self._dead)
             # Live ones first, each in its order.
             order = np.argsort(dead | (found_ids < 0), axis=1, kind="stable")[:, :k]
             n_live = np.count_nonzero(~dead & (found_ids >= 0), axis=1)
@@ -187,16 +187,6 @@ class GpuCopy:
     def _give_up(self, why: str) -> None:
         self._index, self._gave_up = None, True
         _log.warning("GPU %d cannot serve this index: %s; the CPU searches instead", self._number, why)
-
-
-def _within(ids: Ids, ranges: Sequence[Range]) -> NDArray[np.bool_]:
-    """Which ids, of any shape, lie in one of the merged half-open ranges."""
-    if not ranges:
-        return np.zeros(ids.shape, dtype=np.bool_)
-    bounds = np.array(ranges, dtype=np.int64)
-    place = np.searchsorted(bounds[:, 0], ids, side="right") - 1
-    inside: NDArray[np.bool_] = (place >= 0) & (ids < bounds[np.maximum(place, 0), 1])
-    return inside
 
 
 def _gb(n_bytes: int) -> str:

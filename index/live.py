@@ -34,7 +34,7 @@ from index.exact import as_vectors, best_first, check_k
 from index.half import widened
 from index.rerank import reranked
 from index.rows import MAX_FRAMES, ORDINAL_BITS, AssetRecord, Kind, ProgramRecord, count_of, id_range
-from index.selectors import Range
+from index.selectors import Range, merged
 from index.shards import Engine, devices_of, new_engine, read_engine, write_engine
 from index.snapshot import (
     SavedIndex,
@@ -293,12 +293,13 @@ class LiveIndex:
             self._save()
             return True
 
-    def verify(self, *, full: bool = False) -> list[str]:
+    def verify(self, *, full: bool = False, sample: int | None = None) -> list[str]:
         """Refresh, and compare the cache with the tables.
 
         Args:
             full: Compare every time and every vector, in this index, in FAISS and (by checksum) in
                 the snapshot; else only which frames there are.
+            sample: Compare times and vectors of so many programs, drawn anew each time.
 
         Returns:
             One line for each difference; empty when they are equal.
@@ -308,11 +309,15 @@ class LiveIndex:
             try:
                 self.refresh()
                 problems += self._verify_rows()
-                if full:
-                    problems += self._verify_tables_by_value()
+                numbers = [record.number for record in self._view.program_records]
+                if not full:
+                    drawn = min(len(numbers), sample or 0)
+                    numbers = np.random.default_rng().choice(numbers, drawn, replace=False).tolist()
+                if numbers:
+                    problems += self._verify_tables_by_value(numbers)
             except CatalogError as error:
                 return [*problems, str(error)]
-            return problems + self._verify_faiss(full)
+            return problems + self._verify_faiss(numbers)
 
     # ------------------------------------------------------------ inside: starting
 
@@ -594,13 +599,13 @@ class LiveIndex:
         problems += [f"number {number}: in the index, but not in the tables" for number in held]
         return problems
 
-    def _verify_tables_by_value(self) -> list[str]:
-        """Whether every frame of the tables is here with its asset, time and vector."""
+    def _verify_tables_by_value(self, numbers: Sequence[int]) -> list[str]:
+        """Whether every frame of these programs in the tables is here with its asset, time and vector."""
         view = self._view
         wrong: dict[str, int] = {}
         names = {record.number: record.program_id for record in view.program_records}
         asset_ids = np.array([asset.asset_id for asset in view.assets] + [""], dtype=object)
-        for batch in self._catalog.iter_frames(names, with_asset_ids=True, kind=self._table):
+        for batch in self._catalog.iter_frames(numbers, with_asset_ids=True, kind=self._table):
             info = view.locate(batch.ids)
             known = info.asset_position >= 0
             rows = np.where(known, view.rows_at(batch.ids, info.asset_position), 0)
@@ -612,11 +617,13 @@ class LiveIndex:
                 wrong[names[number]] = wrong.get(names[number], 0) + 1
         return [f"program {name!r}: {n} {self._table} differ from the tables" for name, n in wrong.items()]
 
-    def _verify_faiss(self, full: bool) -> list[str]:
+    def _verify_faiss(self, numbers: Sequence[int]) -> list[str]:
+        """Whether FAISS holds the ids of all programs, and the vectors of these."""
         view, faiss = self._view, self._faiss
         if not np.array_equal(faiss.ids, view.live_rows()[0]):
             return [f"FAISS holds {faiss.ntotal} {self._table} that are not the {view.ntotal} of the tables"]
-        wrong = faiss.count_wrong(lambda ids: widened(view.vectors_of(ids))) if full else 0
+        within = merged([id_range(number) for number in numbers])
+        wrong = faiss.count_wrong(lambda ids: widened(view.vectors_of(ids)), within)
         return [f"FAISS holds other vectors for {wrong} {self._table}"] if wrong else []
 
 

@@ -11,6 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from index.base import Ids
+
 Range = tuple[int, int]
 
 
@@ -23,6 +28,14 @@ def merged(ranges: Sequence[Range]) -> list[Range]:
         else:
             found.append((start, stop))
     return found
+
+
+def lie_in(ids: Ids, ranges: Sequence[Range]) -> NDArray[np.bool_]:
+    """Which ids, of any shape, lie in one of the half-open ranges, which :func:`merged` gave."""
+    # Starts and stops alternate, so an id inside has passed an odd number of them.
+    bounds = np.array(ranges, dtype=np.int64).reshape(-1)
+    inside: NDArray[np.bool_] = np.searchsorted(bounds, ids, side="right") % 2 == 1
+    return inside
 
 
 class Selector:

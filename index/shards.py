@@ -154,9 +154,9 @@ class ShardedIndex:
         for shard in self._shards:
             yield from shard.contents(block)
 
-    def count_wrong(self, vectors_of: Callable[[Ids], Vectors]) -> int:
+    def count_wrong(self, vectors_of: Callable[[Ids], Vectors], within: Sequence[Range] | None = None) -> int:
         """How many vectors are stored wrongly; see :meth:`FaissIndex.count_wrong`."""
-        return sum(shard.count_wrong(vectors_of) for shard in self._shards)
+        return sum(shard.count_wrong(vectors_of, within) for shard in self._shards)
 
 
 Engine: TypeAlias = FaissIndex | ShardedIndex

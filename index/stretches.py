@@ -455,14 +455,14 @@ class StretchIndex(LiveIndex):
 
     # ------------------------------------------------------------ inside: verifying
 
-    def _verify_tables_by_value(self) -> list[str]:
-        """Whether the frames of the tables have the times shown, and make the stretches held."""
+    def _verify_tables_by_value(self, numbers: Sequence[int]) -> list[str]:
+        """Whether the frames of these programs have the times shown, and make the stretches held."""
         stretches, frames = self._view, self.frames
         position = {(asset.number, asset.ordinal): i for i, asset in enumerate(frames.assets)}
         wrong: dict[str, int] = {}
-        for asset, t_seconds, vectors in iter_assets(
-            self._catalog, frames.assets, self._table, self._model.d
-        ):
+        wanted = set(numbers)
+        some = [asset for asset in frames.assets if asset.number in wanted]
+        for asset, t_seconds, vectors in iter_assets(self._catalog, some, self._table, self._model.d):
             i = position[asset.number, asset.ordinal]
             row, first_row = int(frames.first_row[i]), int(stretches.first_row[i])
             first = stretch_starts(t_seconds, vectors, self._cut)

@@ -18,16 +18,15 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from index.base import NO_ID, Ids, SearchResult, Vectors
+from index.base import NO_ID, SearchResult, Vectors
 from index.drift import Drift, Training
 from index.errors import CatalogError
 from index.exact import as_vectors, best_first, check_k
 from index.half import widened
 from index.live import EnginePlan
 from index.rows import ORDINAL_BITS, Kind, id_range
-from index.selectors import Range, merged
+from index.selectors import Range, lie_in, merged
 from index.stretches import Cut, StoredView, StretchIndex, ids_between, runs_of
 
 if TYPE_CHECKING:
@@ -211,9 +210,9 @@ class TwoStageIndex:
         self._index_ids(writer)
         return saved
 
-    def verify(self, *, full: bool = False) -> list[str]:
+    def verify(self, *, full: bool = False, sample: int | None = None) -> list[str]:
         """Refresh, and compare the stretches with the tables; see :meth:`index.live.LiveIndex.verify`."""
-        return self._coarse.verify(full=full)
+        return self._coarse.verify(full=full, sample=sample)
 
     # ------------------------------------------------------------ inside
 
@@ -231,7 +230,7 @@ class TwoStageIndex:
         found = self._coarse.find(queries, self._stretches, programs)
         own = [ids_between(found.first_id[row], found.stop_id[row]) for row in range(nq)]
         if within is not None:
-            own = [ids[_lie_in(ids, merged(within))] for ids in own]
+            own = [ids[lie_in(ids, merged(within))] for ids in own]
         for rows in _goes([each.size for each in own], self._max_frames):
             wanted = np.unique(np.concatenate(own[rows]))
             vectors = found.frames.read(runs_of(wanted))
@@ -247,13 +246,6 @@ class TwoStageIndex:
 def _whole_programs(start: int, stop: int) -> Range:
     """A range of ids widened to all of the programs that it touches; ids of stretches lie there too."""
     return id_range(start >> ORDINAL_BITS)[0], id_range((stop - 1) >> ORDINAL_BITS)[1]
-
-
-def _lie_in(ids: Ids, ranges: Sequence[Range]) -> NDArray[np.bool_]:
-    """Which ids lie in one of the ascending half-open ranges."""
-    bounds = np.array(ranges, dtype=np.int64).reshape(-1)
-    inside: NDArray[np.bool_] = np.searchsorted(bounds, ids, side="right") % 2 == 1
-    return inside
 
 
 def _goes(sizes: Sequence[int], most: int) -> Iterator[slice]:

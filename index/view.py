@@ -292,6 +292,6 @@ class CatalogIndex(Protocol):
         """Refresh, and bring what is kept on the disk up to date if it is due; returns whether it was."""
         ...
 
-    def verify(self, *, full: bool = False) -> list[str]:
+    def verify(self, *, full: bool = False, sample: int | None = None) -> list[str]:
         """One line for each difference between this index and the tables; empty when they are equal."""
         ...

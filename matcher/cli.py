@@ -702,15 +702,26 @@ def calibrate(
     summary({"clips": done.clips, "programs": done.programs}, time.monotonic() - started)
 
 
-@index_app.command("verify", epilog="Example:  matcher index verify --store S && echo whole")
-def index_verify(store: Store = DEFAULT_STORE, config: Config = None, json: Json = False) -> None:
+@index_app.command(
+    "verify",
+    epilog="Examples:  matcher index verify --store S && echo whole  |  matcher index verify --sample 100",
+)
+def index_verify(
+    store: Store = DEFAULT_STORE,
+    sample: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Compare the vectors of N programs, drawn anew each time."),
+    ] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
     """Compare the search cache with the tables, by value; exit 0 only if they are equal."""
     from matcher.show import print_json, say
     from matcher.store import open_catalog, open_every, translated
 
     with translated():
         every = open_every(open_catalog(store), _settings(config).index)
-        problems = [problem for live in every for problem in live.verify(full=True)]
+        problems = [p for live in every for p in live.verify(full=sample is None, sample=sample)]
     if json:
         sounds = sum(live.ntotal for live in every[1:])
         print_json({"ok": not problems, "frames": every[0].ntotal, "sounds": sounds, "problems": problems})

@@ -958,6 +958,31 @@ def test_compaction_bounds_files_and_keeps_values(store: Path, monkeypatch: pyte
     assert stale.refresh() == catalog.version()
 
 
+def test_compaction_lets_large_tables_be_looked_up_by_key(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From so many rows on, once; what was there, replaced or added later reads back the same."""
+    clips = [clip_of(f"c{i}") for i in range(5)]
+    with catalog.writing() as writer:
+        writer.add_program(NewProgram("p"), [asset_of("a", 1, 9)])
+        writer.put_clips(clips)
+        writer.compact()
+        assert not any(table.list_indices() for table in catalog._tables.values())
+        monkeypatch.setattr(catalog_module, "INDEX_ABOVE", 5)
+        for _ in range(2):
+            writer.compact()
+            indexed = {name: table.list_indices() for name, table in catalog._tables.items()}
+            found = {name: [index.columns for index in each] for name, each in indexed.items() if each}
+            assert found == {"frames": [["id"]], "clips": [["clip_id"]]}
+        writer.put_clips([clip_of("c2", 7), clip_of("new")])
+        writer.add_program(NewProgram("p"), [asset_of("a", 2, 4)])
+    assert counts_of(catalog) == ({2: 4}, {})
+    np.testing.assert_array_equal(catalog.frames_of(2).vectors, vectors_of(2, 4))
+    assert {clip.record.clip_id: len(clip.t_seconds) for clip in catalog.iter_clips()} == {
+        "c0": 3, "c1": 3, "c2": 7, "c3": 3, "c4": 3, "new": 3,
+    }  # fmt: skip
+
+
 def test_a_thorough_cleaning_finds_rows_without_a_witness(catalog: Catalog) -> None:
     """Frames of an invisible number whose asset rows are lost."""
     with catalog.writing() as writer:

@@ -147,6 +147,35 @@ def test_shards_answer_as_one_index_through_changes_and_reopening(catalog: Catal
     assert_shows(live, catalog, model)
 
 
+# ---------------------------------------------------------------- verifying a sample
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sample_is_compared_by_value(catalog: Catalog, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One program is wrong in FAISS, another in the view: both are found when they are drawn."""
+    for i in range(4):
+        add(catalog, f"p{i}", i)
+    live = LiveIndex.open(catalog, kind=kind)
+    assert live.verify(sample=2) == []
+    assert live.verify(sample=99) == []
+    third, fourth = (live.program_records[i].number for i in (2, 3))
+    start, stop = id_range(third)
+    live._faiss.remove_range(start, stop)
+    live._faiss.add(np.full((11, D), 7, np.float32), np.arange(start, start + 11))
+    row = int(live.view.first_row[live.view.program_position.tolist().index(3)])
+    live.view.tail[row] += 1
+    drawn: list[int] = []
+
+    class Drawing:
+        def choice(self, numbers: list[int], n: int, replace: bool) -> np.ndarray:
+            return np.array(drawn)
+
+    monkeypatch.setattr(np.random, "default_rng", Drawing)
+    for numbers, problems in (([], 0), ([1, 2], 0), ([third], 1), ([fourth], 2), ([1, third, fourth], 2)):
+        drawn[:] = numbers
+        assert len(live.verify(sample=len(numbers))) == problems, (numbers, live.verify(sample=1))
+
+
 # ---------------------------------------------------------------- within some programs
 
 
