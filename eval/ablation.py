@@ -21,7 +21,7 @@ from eval.ground_truth import TruthRow
 from eval.judging import LEVELS, ClipInfo
 from eval.making import read_json
 from eval.run_files import CLIPS, FIGURES, load_clips
-from index.view import CatalogIndex
+from index.protocols import CatalogIndex
 from matcher.background import Background
 from matcher.calibration import Calibration, calibration_of
 from matcher.config import Settings

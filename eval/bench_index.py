@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,9 +51,6 @@ from index.faiss_backend import FaissIndex, describe, gpu_number, load_faiss
 from index.gpu import card_name
 from index.rerank import reranked
 from index.rows import MAX_FRAMES, ORDINAL_BITS
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 D, K = 512, 10
 #: Frames of a program and of a scene; how alike a scene's frames are to its middle, and a query to its
@@ -460,14 +457,12 @@ def _number(value: float, unit: str) -> str:
     return f"{value * 1000:.2f} ms" if unit == "s" else f"{value:.3f} {unit}".rstrip()
 
 
-def growth(benches: Sequence[Mapping[str, Any]]) -> Figure:
-    """Cost and memory as the size grows, of several runs.
+def growth(benches: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Cost and memory as the size grows, of several runs, as :func:`eval.plots.cost_plot` takes them.
 
     Args:
         benches: As :meth:`IndexBench.to_json` gives them; of two of one kind and size the later counts.
     """
-    from eval.plots import cost_plot
-
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {"ms a query, 64 at a time": {}, "GB": {}}
     cost, memory = panels.values()
     for bench in {(bench["kind"], bench["n"], bench["device"]): bench for bench in benches}.values():
@@ -479,7 +474,7 @@ def growth(benches: Sequence[Mapping[str, Any]]) -> Figure:
         lance = rows.get("LanceDB, batch 64")
         if lance is not None:
             cost.setdefault("LanceDB", []).append((bench["n"], 1000 * lance["raw"] / 64))
-    return cost_plot(panels, "vectors in the index")
+    return panels
 
 
 def kept_runs(bench: IndexBench, file: Path | None) -> list[dict[str, Any]]:
@@ -495,6 +490,6 @@ def kept_runs(bench: IndexBench, file: Path | None) -> list[dict[str, Any]]:
 
 def write_plot(benches: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Draw :func:`growth` into a PNG file."""
-    from eval.plots import png
+    from eval.plots import cost_plot, png
 
-    file.write_bytes(png(growth(benches)))
+    file.write_bytes(png(cost_plot(growth(benches), "vectors in the index")))

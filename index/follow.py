@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from types import TracebackType
 
-from index.view import CatalogIndex
+from index.protocols import CatalogIndex
 
 _log = logging.getLogger(__name__)
 

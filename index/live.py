@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,15 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index import drift
-from index.base import NO_ID, Ids, SearchResult, Vectors
+from index.base import Ids, SearchResult, Vectors
 from index.drift import Drift, Training
-from index.engines import COMPRESSED, TRAIN_PER_LIST, candidates_for, choose_kind, choose_nlist
+from index.engines import TRAIN_PER_LIST, choose_kind, choose_nlist
 from index.errors import CatalogError, IndexStoreError
-from index.exact import as_vectors, best_first, check_k
 from index.half import widened
-from index.rerank import reranked
-from index.rows import MAX_FRAMES, ORDINAL_BITS, AssetRecord, Kind, ProgramRecord, count_of, id_range
+from index.rows import ORDINAL_BITS, AssetRecord, Kind, ProgramRecord, count_of, id_range
 from index.selectors import Range, merged
+from index.serving import EnginePlan, Trained, answer, spread
 from index.shards import Engine, devices_of, new_engine, read_engine, write_engine
 from index.snapshot import (
     SavedIndex,
@@ -46,6 +45,7 @@ from index.snapshot import (
     read_manifest,
     save_snapshot,
 )
+from index.state import Key, State, check_assets, exclusive_cumsum, first_ids, key_of, keys_of, read_frames
 from index.turns import Turns
 from index.view import BLOCK_ROWS, CatalogView, FrameInfo, LiveView
 
@@ -202,7 +202,7 @@ class LiveIndex:
     ) -> tuple[SearchResult, LiveView]:
         """As :meth:`search`, with the state that was searched."""
         with self._using_faiss:
-            return _answer(self._faiss, self._view, xq, k, within, self._arriving), self._view
+            return answer(self._faiss, self._view, xq, k, within, self._arriving), self._view
 
     def locate(self, ids: Ids) -> FrameInfo:
         """Where frames are from; see :meth:`LiveView.locate`."""
@@ -409,7 +409,7 @@ class LiveIndex:
         held = set(np.unique(snapshot.assets[:, 0]).tolist())
         new = tuple(asset for asset in old.assets if asset.number not in held)
         old_rows = _rows_of_view(old)
-        starts = [(old_rows[_key(asset)], count_of(asset, self._table)) for asset in new]
+        starts = [(old_rows[key_of(asset)], count_of(asset, self._table)) for asset in new]
         spans = [np.arange(row, row + count) for row, count in starts]
         rows = np.concatenate([np.zeros(0, dtype=np.int64), *spans])
         state = State(
@@ -425,7 +425,7 @@ class LiveIndex:
         self._view = _extended(base, _rows_of_snapshot(snapshot, old.assets, self._table), state)
         self._snapshot_name = snapshot.folder.name
 
-    def _read_faiss(self, snapshot: Snapshot, view: LiveView) -> _Trained | None:
+    def _read_faiss(self, snapshot: Snapshot, view: LiveView) -> Trained | None:
         """The snapshot's FAISS index brought to ``view``; None where it is better made anew."""
         # What was right for fewer stays right for a while: only a save turns to another kind.
         wanted = self._kind_for(view)
@@ -449,24 +449,24 @@ class LiveIndex:
                 self._table,
             )
             return None
-        return _Trained(faiss, snapshot.training, snapshot.drift)
+        return Trained(faiss, snapshot.training, snapshot.drift)
 
-    def _build_faiss(self, view: LiveView, kind: str) -> _Trained:
+    def _build_faiss(self, view: LiveView, kind: str) -> Trained:
         engine = self._new_engine(kind)
         if kind != "flat" and view.ntotal:
             _, rows = view.live_rows()
             # As many as train() uses for the lists of so many vectors, spread evenly.
             wanted = min(rows.size, TRAIN_PER_LIST * choose_nlist(rows.size))
-            engine.train(widened(_spread(view, wanted)), expected=view.ntotal)
+            engine.train(widened(spread(view, wanted)), expected=view.ntotal)
         for ids, vectors in view.blocks():
             engine.add(widened(vectors), ids)
         if kind == "flat" or not engine.is_trained:
-            return _Trained(engine, None, None)
-        return _Trained(engine, Training.of_now(view.ntotal, engine.imbalance), None)
+            return Trained(engine, None, None)
+        return Trained(engine, Training.of_now(view.ntotal, engine.imbalance), None)
 
     # ------------------------------------------------------------ inside: changing
 
-    def _show(self, view: LiveView, trained: _Trained) -> None:
+    def _show(self, view: LiveView, trained: Trained) -> None:
         with self._using_faiss:
             self._faiss, self._training, self._drift = trained.engine, trained.training, trained.drift
             self._view = view
@@ -517,8 +517,8 @@ class LiveIndex:
         if self._training is not None:
             self._drift = drift.measure(
                 view.blocks,
-                _spread(view, drift.N_QUERIES),
-                lambda xq, k: _answer(faiss, view, xq, k, None),
+                spread(view, drift.N_QUERIES),
+                lambda xq, k: answer(faiss, view, xq, k, None),
                 faiss.imbalance,
                 view.ntotal,
             )
@@ -562,7 +562,7 @@ class LiveIndex:
         programs, assets = self._catalog.programs(), self._catalog.assets()
         check_assets(programs, assets, self._table)
         new = tuple(asset for asset in assets if asset.number not in held)
-        seconds, vectors = _read_frames(self._catalog, new, self._table, self._model.d)
+        seconds, vectors = read_frames(self._catalog, new, self._table, self._model.d)
         return State(self._table, version, tuple(programs), tuple(assets), new, seconds, vectors)
 
     # ------------------------------------------------------------ inside: verifying
@@ -638,99 +638,11 @@ def saved_index(catalog: Catalog, table: Kind = "frames") -> SavedIndex | None:
     )
 
 
-@dataclass(frozen=True)
-class EnginePlan:
-    """What an operator wants of the engine; None leaves it to the rules of :mod:`index.engines`.
-
-    Attributes:
-        kind: One of :data:`index.engines.KINDS`.
-        device: "cpu", "cuda" or "cuda:N".
-        shards: Parts that the programs are dealt to.
-        nprobe: Inverted lists to visit.
-    """
-
-    kind: str | None = None
-    device: str = "cpu"
-    shards: int | None = None
-    nprobe: int | None = None
+def _rows_of_view(view: LiveView) -> dict[Key, int]:
+    return {key_of(asset): row for asset, row in zip(view.assets, view.first_row.tolist(), strict=True)}
 
 
-@dataclass(frozen=True, eq=False)
-class _Trained:
-    """An engine with what is known of its centroids."""
-
-    engine: Engine
-    training: Training | None
-    drift: Drift | None
-
-
-def _answer(
-    engine: Engine,
-    view: LiveView,
-    xq: Vectors,
-    k: int,
-    within: Sequence[Range] | None,
-    hidden: tuple[int, ...] = (),
-) -> SearchResult:
-    """The k nearest, of an engine that holds the frames of ``view``, and of the hidden numbers besides."""
-    if engine.kind not in COMPRESSED:
-        return _search_without(engine, xq, k, within, hidden)
-    check_k(k)
-    candidates = _search_without(engine, xq, candidates_for(k), within, hidden).ids
-    return reranked(as_vectors(xq, engine.d, what="xq"), candidates, k, view.vectors_of)
-
-
-def _spread(view: LiveView, wanted: int) -> NDArray[np.float16]:
-    """(m, d) so many of the frames' vectors, spread evenly; all where there are fewer."""
-    _, rows = view.live_rows()
-    sample = np.linspace(0, rows.size - 1, min(rows.size, wanted)).astype(np.int64)
-    return view.vectors_at(rows[sample])
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """The tables at one moment, with the frames of the assets in ``new``, in their order."""
-
-    table: Kind
-    version: int
-    programs: tuple[ProgramRecord, ...]
-    assets: tuple[AssetRecord, ...]
-    new: tuple[AssetRecord, ...]
-    seconds: NDArray[np.float64]
-    vectors: NDArray[np.float16]
-
-
-_Key = tuple[int, int]
-
-
-def _key(asset: AssetRecord) -> _Key:
-    return asset.number, asset.ordinal
-
-
-def keys_of(assets: Sequence[AssetRecord], table: Kind) -> NDArray[np.int64]:
-    """(na, 3) number, ordinal, frame count: how a snapshot names assets."""
-    keys = [(*_key(asset), count_of(asset, table)) for asset in assets]
-    return np.array(keys, dtype=np.int64).reshape(-1, 3)
-
-
-def _exclusive_cumsum(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    sums: NDArray[np.int64] = np.cumsum(counts) - counts
-    return sums
-
-
-def first_ids(keys: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(na,) the id of each asset's first frame: ordinals run through the assets of a number."""
-    before = _exclusive_cumsum(keys[:, 2])
-    _, first_of_number, which = np.unique(keys[:, 0], return_index=True, return_inverse=True)
-    first: NDArray[np.int64] = (keys[:, 0] << ORDINAL_BITS) + before - before[first_of_number][which]
-    return first
-
-
-def _rows_of_view(view: LiveView) -> dict[_Key, int]:
-    return {_key(asset): row for asset, row in zip(view.assets, view.first_row.tolist(), strict=True)}
-
-
-def _rows_of_snapshot(snapshot: Snapshot, assets: Sequence[AssetRecord], table: Kind) -> dict[_Key, int]:
+def _rows_of_snapshot(snapshot: Snapshot, assets: Sequence[AssetRecord], table: Kind) -> dict[Key, int]:
     """The row of each of the snapshot's assets.
 
     Raises:
@@ -741,17 +653,17 @@ def _rows_of_snapshot(snapshot: Snapshot, assets: Sequence[AssetRecord], table: 
     held = snapshot.assets[np.isin(snapshot.assets[:, 0], live[:, 0])]
     if not np.array_equal(held, live):
         raise SnapshotError(f"snapshot {snapshot.folder.name}: its programs have other {table} in the tables")
-    rows = _exclusive_cumsum(snapshot.assets[:, 2]).tolist()
+    rows = exclusive_cumsum(snapshot.assets[:, 2]).tolist()
     keys = snapshot.assets[:, :2].tolist()
     return {(number, ordinal): row for (number, ordinal), row in zip(keys, rows, strict=True)}
 
 
-def _extended(old: LiveView, old_rows: dict[_Key, int], state: State) -> LiveView:
+def _extended(old: LiveView, old_rows: dict[Key, int], state: State) -> LiveView:
     """The view of ``state``: rows that ``old`` has stay where they are, new ones go to the end."""
-    starts = _exclusive_cumsum(keys_of(state.new, state.table)[:, 2])
+    starts = exclusive_cumsum(keys_of(state.new, state.table)[:, 2])
     rows = dict(old_rows)
     for asset, start in zip(state.new, (starts + old.row_seconds.size).tolist(), strict=True):
-        rows[_key(asset)] = start
+        rows[key_of(asset)] = start
     position = {record.number: i for i, record in enumerate(state.programs)}
     keys = keys_of(state.assets, state.table)
     return LiveView(
@@ -760,7 +672,7 @@ def _extended(old: LiveView, old_rows: dict[_Key, int], state: State) -> LiveVie
         assets=state.assets,
         program_position=np.array([position[asset.number] for asset in state.assets], dtype=np.int32),
         first_id=first_ids(keys),
-        first_row=np.array([rows[_key(asset)] for asset in state.assets], dtype=np.int64),
+        first_row=np.array([rows[key_of(asset)] for asset in state.assets], dtype=np.int64),
         frame_count=keys[:, 2],
         row_seconds=np.concatenate([old.row_seconds, state.seconds]),
         base=old.base,
@@ -774,80 +686,3 @@ def _new_parts(view: LiveView, new_from: int, size: int) -> list[tuple[Ids, NDAr
     ids, rows = ids[rows >= new_from], rows[rows >= new_from]
     parts = [slice(start, start + size) for start in range(0, max(ids.size, 1), size)]
     return [(ids[part], rows[part]) for part in parts]
-
-
-def _search_without(
-    faiss: Engine, xq: Vectors, k: int, within: Sequence[Range] | None, hidden: tuple[int, ...]
-) -> SearchResult:
-    """As :meth:`FaissIndex.search`, as if the frames of the hidden numbers were not there."""
-    if not hidden:
-        return faiss.search(xq, k, within=within)
-    wide = 2 * k
-    while True:
-        found = faiss.search(xq, wide, within=within)
-        is_hidden = np.isin(found.ids >> ORDINAL_BITS, hidden)
-        if wide >= faiss.ntotal or not bool(((~is_hidden).sum(axis=1) < k).any()):
-            break
-        wide = min(4 * wide, faiss.ntotal)
-    similarities = np.where(is_hidden, np.float32(-np.inf), found.similarities)
-    return SearchResult(*best_first(similarities, np.where(is_hidden, NO_ID, found.ids), k))
-
-
-def check_assets(programs: Sequence[ProgramRecord], assets: Sequence[AssetRecord], table: Kind) -> None:
-    """Each program must have the assets and the frames (or sounds) that its row says.
-
-    Raises:
-        CatalogError: One has not.
-    """
-    found: dict[int, list[int]] = {record.number: [0, 0] for record in programs}
-    for asset in assets:
-        found[asset.number][0] += 1
-        found[asset.number][1] += count_of(asset, table)
-    for record in programs:
-        count = count_of(record, table)
-        if found[record.number] != [record.asset_count, count]:
-            raise CatalogError(
-                f"program {record.program_id!r} says {record.asset_count} assets with {count} {table}, "
-                f"but the table assets has {found[record.number][0]} with {found[record.number][1]}. "
-                "Add the program again."
-            )
-
-
-def _read_frames(
-    catalog: Catalog, assets: Sequence[AssetRecord], table: Kind, d: int
-) -> tuple[NDArray[np.float64], NDArray[np.float16]]:
-    """The frames (or sounds) of whole programs, given by all their assets, in the assets' order.
-
-    Returns:
-        (n,) seconds and (n, d) vectors.
-
-    Raises:
-        CatalogError: A frame is missing, or there is one too many.
-    """
-    counts: dict[int, int] = {}
-    for asset in assets:
-        counts[asset.number] = counts.get(asset.number, 0) + count_of(asset, table)
-    numbers = np.array(list(counts), dtype=np.int64)
-    frames = np.array(list(counts.values()), dtype=np.int64)
-    starts, n = _exclusive_cumsum(frames), int(frames.sum())
-    seconds = np.zeros(n, dtype=np.float64)
-    vectors = np.zeros((n, d), dtype=np.float16)
-    times_seen = np.zeros(n, dtype=np.int8)
-    strangers = 0
-    for batch in catalog.iter_frames(numbers.tolist(), kind=table):
-        which = np.searchsorted(numbers, batch.ids >> ORDINAL_BITS)
-        ordinal = batch.ids & (MAX_FRAMES - 1)
-        good = ordinal < frames[which]
-        strangers += int(np.count_nonzero(~good))
-        rows = (starts[which] + ordinal)[good]
-        seconds[rows], vectors[rows] = batch.t_seconds[good], batch.vectors[good]
-        np.add.at(times_seen, rows, 1)
-    bad = np.flatnonzero(times_seen != 1)
-    if bad.size or strangers:
-        number = int(numbers[np.searchsorted(starts, bad[0], side="right") - 1]) if bad.size else None
-        name = next((asset.program_id for asset in assets if asset.number == number), "?")
-        raise CatalogError(
-            f"the table {table} is damaged: {bad.size} {table} are missing or double and {strangers} "
-            f"too many, first in program {name!r}. Add the program again."
-        )
-    return seconds, vectors

@@ -23,10 +23,12 @@ from numpy.typing import NDArray
 from index.base import Ids, Vectors
 from index.errors import CatalogError
 from index.half import widened
-from index.live import EnginePlan, LiveIndex, State, check_assets, first_ids, keys_of
+from index.live import LiveIndex
 from index.rows import ORDINAL_BITS, AssetRecord, Kind, ProgramRecord, count_of, id_range
 from index.selectors import Range
+from index.serving import EnginePlan
 from index.snapshot import Snapshot, SnapshotError, cache_folder
+from index.state import State, check_assets, first_ids, keys_of
 from index.view import CatalogView, LiveView
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,34 +20,7 @@ from index.selectors import Range, merged
 from index.view import CatalogView
 
 if TYPE_CHECKING:
-    from index.view import CatalogIndex
-
-
-class Searchable(Protocol):
-    """What there is to search of frames, or of sounds: all of a live index, or some programs of it."""
-
-    @property
-    def view(self) -> CatalogView:
-        """What an answer's ids mean."""
-        ...
-
-    @property
-    def version(self) -> int:
-        """The catalog's version shown."""
-        ...
-
-    @property
-    def ntotal(self) -> int:
-        """Frames that a search can return."""
-        ...
-
-    def search(self, xq: Vectors, k: int) -> SearchResult:
-        """The k nearest frames of each row of ``xq`` (nq, d)."""
-        ...
-
-    def refresh(self) -> bool:
-        """Show what was committed since; returns whether anything changed."""
-        ...
+    from index.protocols import CatalogIndex
 
 
 class Subset:

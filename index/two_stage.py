@@ -24,9 +24,9 @@ from index.drift import Drift, Training
 from index.errors import CatalogError
 from index.exact import as_vectors, best_first, check_k
 from index.half import widened
-from index.live import EnginePlan
 from index.rows import ORDINAL_BITS, Kind, id_range
 from index.selectors import Range, lie_in, merged
+from index.serving import EnginePlan
 from index.stretches import Cut, StoredView, StretchIndex, ids_between, runs_of
 
 if TYPE_CHECKING:

@@ -8,21 +8,19 @@ Shape letters: ``n`` frames, ``na`` assets, ``nb`` and ``nt`` rows of base and t
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index.base import Ids, SearchResult, Vectors
+from index.base import Ids, Vectors
 from index.half import widened
-from index.rows import AssetRecord, Kind, ProgramRecord
+from index.rows import AssetRecord, ProgramRecord
 
 if TYPE_CHECKING:
-    from index.catalog import Writer
-    from index.drift import Drift, Training
-    from index.selectors import Range
+    pass
 
 BLOCK_ROWS = 65536
 
@@ -223,75 +221,3 @@ class LiveView(CatalogView):
         vectors[in_base] = self.base[rows[in_base]]
         vectors[~in_base] = self.tail[rows[~in_base] - nb]
         return vectors
-
-
-class CatalogIndex(Protocol):
-    """Search over what a catalog shows: what :mod:`index.live` and :mod:`index.two_stage` have in common.
-
-    Searches and a refresh may come from several threads. A thread that needs positions to stay good over
-    several calls takes :attr:`view` once and asks that.
-    """
-
-    @property
-    def view(self) -> CatalogView:
-        """The state of the last refresh; it never changes itself."""
-        ...
-
-    @property
-    def version(self) -> int:
-        """The catalog's version shown."""
-        ...
-
-    @property
-    def ntotal(self) -> int:
-        """Frames that a search can return."""
-        ...
-
-    @property
-    def d(self) -> int:
-        """Dimensions of a vector."""
-        ...
-
-    @property
-    def kind(self) -> str:
-        """What searches, in a word or two."""
-        ...
-
-    @property
-    def table(self) -> Kind:
-        """What is searched: "frames" or "sounds"."""
-        ...
-
-    def search(self, xq: Vectors, k: int, *, within: Sequence[Range] | None = None) -> SearchResult:
-        """The k nearest frames of each row of ``xq`` (nq, d), of all or of half-open ranges of ids."""
-        ...
-
-    def refresh(self) -> bool:
-        """Show what was committed since; returns whether anything changed."""
-        ...
-
-    @property
-    def training(self) -> Training | None:
-        """What the centroids were trained on; None where the kind has none."""
-        ...
-
-    @property
-    def drift(self) -> Drift | None:
-        """How far the frames have moved on from the centroids; None where that is not known."""
-        ...
-
-    def retrain(self, writer: Writer) -> None:
-        """Set the centroids anew, where the kind has some, and save; nothing else changes."""
-        ...
-
-    def rebuild(self, writer: Writer | None = None) -> None:
-        """Read everything from the tables; with a writer, also save what is kept on the disk."""
-        ...
-
-    def save(self, writer: Writer, *, force: bool = False) -> bool:
-        """Refresh, and bring what is kept on the disk up to date if it is due; returns whether it was."""
-        ...
-
-    def verify(self, *, full: bool = False, sample: int | None = None) -> list[str]:
-        """One line for each difference between this index and the tables; empty when they are equal."""
-        ...

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from index.places import Place, place_of
-from index.view import CatalogIndex
+from index.protocols import CatalogIndex
 from matcher.background import Background
 from matcher.calibrate_background import draw_background
 from matcher.calibrate_cases import Examiner, Trial

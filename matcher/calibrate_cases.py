@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from index.subset import Searchable, Subset
-from index.view import CatalogIndex
+from index.protocols import CatalogIndex, Searchable
+from index.subset import Subset
 from matcher.background import Background
 from matcher.calibrate_clips import MadeClip, Stretch
 from matcher.calibrate_kept import SelfMade

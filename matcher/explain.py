@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from index.protocols import CatalogIndex
 from index.rows import AssetRecord, ProgramRecord
-from index.view import CatalogIndex, CatalogView
+from index.view import CatalogView
 from matcher.background import Background
 from matcher.calibration import Calibration, calibration_of
 from matcher.config import Settings

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from index.view import CatalogIndex, CatalogView
+from index.protocols import CatalogIndex
+from index.view import CatalogView
 from matcher.localize import Match
 from matcher.records import Look
 from matcher.voting import Candidate, ballot, collect_hits, vote

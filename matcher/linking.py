@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from index.subset import Searchable
+from index.protocols import Searchable
 from index.view import CatalogView
 from matcher.agreement import FEW_LINES, agreements, rank_agreed
 from matcher.background import Background

@@ -20,9 +20,9 @@ from matcher.inputs import check_unicode
 if TYPE_CHECKING:
     from index.catalog import Catalog, Writer
     from index.places import Place
+    from index.protocols import CatalogIndex
     from index.rows import Kind, ProgramRecord
     from index.rows import ModelInfo as StoredModel
-    from index.view import CatalogIndex
     from matcher.linking import Linker
 
 
@@ -120,7 +120,8 @@ def open_live(catalog: Catalog, settings: IndexSettings, *, table: Kind = "frame
         StoreError: The tables are damaged.
         MissingDependencyError: FAISS or the GPU asked for is missing.
     """
-    from index.live import EnginePlan, LiveIndex
+    from index.live import LiveIndex
+    from index.serving import EnginePlan
     from index.two_stage import TwoStageIndex
 
     with translated(), warnings.catch_warnings():

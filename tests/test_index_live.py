@@ -739,7 +739,7 @@ def test_tables_that_change_while_they_are_read(catalog: Catalog, monkeypatch: p
     """Reading starts over; with no end to it, an error."""
     add(catalog, "p", 1)
     other, seeds = Catalog.open(catalog.path), iter(range(2, 100))
-    read, times = live_module._read_frames, [1]
+    read, times = live_module.read_frames, [1]
 
     def meddle(from_catalog: Catalog, *args: Any) -> Any:
         if times[0]:
@@ -748,7 +748,7 @@ def test_tables_that_change_while_they_are_read(catalog: Catalog, monkeypatch: p
             from_catalog.refresh()
         return read(from_catalog, *args)
 
-    monkeypatch.setattr(live_module, "_read_frames", meddle)
+    monkeypatch.setattr(live_module, "read_frames", meddle)
     live = LiveIndex.open(catalog)
     assert_shows(live, catalog, {"p": assets_of(2)})
     times[0] = 100
