@@ -26,6 +26,7 @@ from eval.bench_index import (
     programs,
     queries,
 )
+from eval.plots import cost_plot
 from index.drift import recall_of
 from index.engines import KINDS, engine_bytes
 from index.rows import id_range
@@ -156,11 +157,14 @@ def test_growth_has_a_line_for_each_kind_and_device() -> None:
         ]
         return {"n": n, "kind": kind, "device": device, "rows": rows}
 
-    figure = growth(
-        [bench(1000, "flat", "cpu"), bench(10**6, "ivf-fp16", "cpu"), bench(10**6, "flat", "cuda")]
-    )
-    cost, memory = figure.axes
-    assert {line.get_label() for line in cost.lines} == {"flat", "ivf-fp16", "flat on a GPU", "LanceDB"}
-    assert {line.get_label() for line in memory.lines} == {"flat", "ivf-fp16", "flat on a GPU"}
-    by_name = {line.get_label(): line for line in memory.lines}
-    np.testing.assert_allclose(by_name["ivf-fp16"].get_ydata(), [0.1])
+    runs = [bench(1000, "flat", "cpu"), bench(10**6, "ivf-fp16", "cpu"), bench(10**6, "flat", "cuda")]
+    panels = growth([bench(1000, "flat", "cpu"), *runs])
+    cost, memory = panels.values()
+    assert cost["LanceDB"] == [(1000, 0.15625), (10**6, 156.25), (10**6, 156.25)]
+    assert cost["flat"] == [(1000, pytest.approx(1 / 64))]
+    assert memory == {"flat": [(1000, 1e-4)], "ivf-fp16": [(10**6, 0.1)], "flat on a GPU": [(10**6, 0.1)]}
+    figure = cost_plot(panels, "vectors")
+    assert [{line.get_label() for line in axes.lines} for axes in figure.axes] == [set(cost), set(memory)]
+    for axes, lines in zip(figure.axes, (cost, memory), strict=True):
+        for line in axes.lines:
+            assert list(zip(*line.get_data(), strict=True)) == sorted(lines[str(line.get_label())])
