@@ -263,7 +263,7 @@ class _VectorFile:
 
     def of(self, ids: Ids) -> NDArray[np.float16]:
         """(m, d) the vectors of (m,) ids."""
-        found: NDArray[np.float16] = self._rows[_row_of(ids)]
+        found: NDArray[np.float16] = np.asarray(self._rows).take(_row_of(ids), axis=0)
         return found
 
 

@@ -216,6 +216,10 @@ class LiveView(CatalogView):
     def vectors_at(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         """(m, d) float16 of any rows."""
         nb = self.base.shape[0]
+        if rows.size and int(rows.max()) < nb:
+            # Twice as fast as indexing, and other threads run meanwhile.
+            base: NDArray[np.float16] = np.asarray(self.base).take(rows, axis=0)
+            return base
         vectors = np.empty((rows.size, self.base.shape[1]), dtype=np.float16)
         in_base = rows < nb
         vectors[in_base] = self.base[rows[in_base]]
