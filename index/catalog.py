@@ -381,7 +381,7 @@ class Catalog:
 
     def version(self) -> int:
         """A number that grows with every change of the programs; 0 before there is a table."""
-        return self._version_of("programs")
+        return self.version_of("programs")
 
     def programs(self, *, removed: bool = False) -> list[ProgramRecord]:
         """The programs by number, the removed ones too if asked for."""
@@ -466,7 +466,7 @@ class Catalog:
         with self._reading(kind):
             # A handle of its own: those of the catalog move on with every refresh.
             table = self._connection.open_table(kind)
-            table.checkout(self._version_of(kind))
+            table.checkout(self.version_of(kind))
         return FrameReader(self, table, kind, model.d)
 
     def frame_counts(self, kind: Kind = "frames") -> dict[int, int]:
@@ -600,7 +600,7 @@ class Catalog:
     def _has_sound_model(self) -> bool:
         """Whether the store has one by now; another process may have brought it since it was opened."""
         if self._sound_model is None:
-            version = self._version_of("models")
+            version = self.version_of("models")
             if version != self._models_version:
                 self._models_version = version  # first, for a read that fails refreshes
                 try:
@@ -635,7 +635,8 @@ class Catalog:
             table.checkout_latest()
             return int(table.version)
 
-    def _version_of(self, name: str) -> int:
+    def version_of(self, name: str) -> int:
+        """Lance's version of one table as of the last :meth:`refresh`; 0 where there is none."""
         table = self._tables.get(name)
         return 0 if table is None else int(table.version)
 
@@ -708,6 +709,8 @@ class FrameReader:
 
     def __init__(self, catalog: Catalog, table: Any, kind: Kind, d: int) -> None:
         self._catalog, self._table, self._kind, self._d = catalog, table, kind, d
+        #: Of the table; another one may have other files.
+        self.version = int(table.version)
 
     def read(self, ranges: Sequence[tuple[int, int]]) -> tuple[Ids, NDArray[np.float16]]:
         """The rows of half-open ranges of ids that do not overlap.
@@ -929,7 +932,8 @@ class Writer:
         with warnings.catch_warnings():
             # lancedb warns of readers at 0 seconds; the docstring above tells of them.
             warnings.simplefilter("ignore", UserWarning)
-            for name in list(self.catalog._tables):
+            # Programs last: who looks in between must see that there is something new.
+            for name in sorted(self.catalog._tables, key=lambda name: name == "programs"):
                 if name in _KEY_OF:
                     self._index_key(name, at_least=INDEX_ABOVE)
                 with self._changing(name) as table:

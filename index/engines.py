@@ -33,6 +33,8 @@ FP16_MAX = 30_000_000
 TRAIN_PER_LIST = 64
 #: Bits and largest number of parts of a product code: PQ64x4fs.
 PQ_BITS, PQ_PARTS = 4, 64
+#: Dimensions that 4 bits can stand for at most.
+MAX_PART_DIMENSIONS = 16
 
 
 def choose_kind(n: int) -> Kind:
@@ -76,9 +78,10 @@ def pq_parts(d: int) -> int:
 
 
 def bytes_a_vector(kind: str, d: int) -> float:
-    """Memory that an engine of ``kind`` holds for one vector of ``d`` dimensions: its code and its id.
+    """What FAISS holds for one vector of ``d`` dimensions, in memory and in a file: its code and its id.
 
-    Centroids come on top, see :func:`engine_bytes`; what lists hold in reserve while they grow, too.
+    Centroids come on top, see :func:`engine_bytes`; in memory also what lists hold in reserve while they
+    grow, and 8 bytes for the id in :class:`index.ids.IdSet`.
 
     Raises:
         ValueError: There is no such kind.

@@ -22,7 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.base import NO_ID, Ids, SearchResult, Vectors
-from index.engines import KINDS, PQ_BITS, TRAIN_PER_LIST, choose_nlist, choose_nprobe, pq_parts
+from index.engines import (
+    KINDS,
+    MAX_PART_DIMENSIONS,
+    PQ_BITS,
+    TRAIN_PER_LIST,
+    choose_nlist,
+    choose_nprobe,
+    pq_parts,
+)
 from index.errors import BackendMissingError, IndexStoreError
 from index.exact import as_new_ids, as_vectors, best_first, check_k
 from index.gpu import GpuCopy
@@ -182,6 +190,11 @@ class FaissIndex:
         for name, value in (("nlist", nlist), ("nprobe", nprobe)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if kind == "ivf-pq" and d > MAX_PART_DIMENSIONS * pq_parts(d):
+            raise ValueError(
+                f"d = {d} cannot be cut into parts of at most {MAX_PART_DIMENSIONS} dimensions, which "
+                "product codes need; use kind ivf-fp16"
+            )
         self._faiss = load_faiss()
         gpu = require_gpu(device)
         self._d, self._kind, self._device = d, kind, device
@@ -190,6 +203,7 @@ class FaissIndex:
         self._index: Any = self._new_flat() if kind == "flat" else None
         self._ids = IdSet(np.zeros(0, dtype=np.int64))
         self._gpu = None if gpu is None else GpuCopy(self._faiss, gpu, kind)
+        self._last_selector: tuple[tuple[Range, ...], Selector] | None = None
 
     @property
     def d(self) -> int:
@@ -266,9 +280,8 @@ class FaissIndex:
         if n > nlist * TRAIN_PER_LIST:
             rows = np.random.default_rng(0).choice(n, nlist * TRAIN_PER_LIST, replace=False)
             vectors = vectors[np.sort(rows)]
-        if self._kind == "ivf-pq" and vectors.shape[0] < 1 << PQ_BITS:
-            # A code book needs as many as it has entries.
-            vectors = np.resize(vectors, (1 << PQ_BITS, self._d))
+        if self._kind == "ivf-pq":
+            vectors = _blurred(vectors)
         index = self._new_ivf(nlist)
         index.train(vectors)
         index.nprobe = min(nlist, self._nprobe or choose_nprobe(nlist))
@@ -448,7 +461,7 @@ class FaissIndex:
 
         Args:
             path: The file.
-            nprobe: Lists to visit; default as the file says.
+            nprobe: Lists to visit; default by rule.
             device: "cpu", "cuda" or "cuda:N".
 
         Raises:
@@ -464,8 +477,8 @@ class FaissIndex:
         if kind is None:
             raise IndexStoreError(f"{path} holds a {type(raw).__name__}, which this version does not use")
         index = cls(int(raw.d), kind=kind, nprobe=nprobe, device=device)
-        if nprobe is not None and kind != "flat":
-            raw.nprobe = min(int(raw.nlist), nprobe)
+        if kind != "flat":
+            raw.nprobe = min(int(raw.nlist), nprobe or choose_nprobe(int(raw.nlist)))
         index._index = raw
         index._ids = IdSet(_stored_ids(faiss, raw, kind))
         return index
@@ -499,7 +512,7 @@ class FaissIndex:
 
     def _search_within(self, ranges: Sequence[Range], n: int) -> _RawSearch:
         """As :meth:`_raw_search`, of the ``n`` vectors in ``ranges`` alone."""
-        selector = Selector(self._faiss, ranges)
+        selector = self._selector(ranges)
         options = {}
         if self._kind != "flat":
             options["nprobe"] = min(self.nlist, math.ceil(self._index.nprobe * self.ntotal / n))
@@ -508,6 +521,13 @@ class FaissIndex:
             return _padded(*selector.search(self._index, queries, k, **options))
 
         return search
+
+    def _selector(self, ranges: Sequence[Range]) -> Selector:
+        """The one of before where the ranges are the same: of thousands it takes a while to make."""
+        key, last = tuple(ranges), self._last_selector
+        if last is None or last[0] != key:
+            last = self._last_selector = key, Selector(self._faiss, ranges)
+        return last[1]
 
     def _list_vectors(self, number: int, size: int) -> Vectors:
         """(size, d) the vectors of one inverted list."""
@@ -562,6 +582,21 @@ class FaissIndex:
         """(d,) the middle of an inverted list."""
         middle: Vectors = self._index.quantizer.reconstruct(number)
         return middle
+
+
+def _blurred(xb: Vectors) -> Vectors:
+    """Training vectors for product codes: as many as a code book has entries, and none quite on another.
+
+    What a centroid leaves of identical vectors is nothing, and of a book of nothing FAISS finds nothing,
+    whatever is added later.
+    """
+    least = 1 << PQ_BITS
+    vectors = xb if xb.shape[0] >= least else np.resize(xb, (least, xb.shape[1]))
+    size = float(np.abs(vectors).max()) or 1.0
+    blurred: Vectors = np.random.default_rng(0).standard_normal(vectors.shape, dtype=np.float32)
+    blurred *= np.float32(1e-3 * size)
+    blurred += vectors
+    return blurred
 
 
 class HalfSearch:

@@ -125,10 +125,14 @@ class GpuCopy:
         """
         if k > MAX_K or not self._is_ready(raw):
             return None
-        if not self._dead:
+        try:
+            if self._dead:
+                return self._living(raw, queries, k)
             found: Found = self._index.search(queries, k)
-            return found
-        return self._living(raw, queries, k)
+        except RuntimeError as error:  # no scratch memory left, say
+            self._give_up(str(error).strip().splitlines()[-1])
+            return None
+        return found
 
     def _living(self, raw: Any, queries: Vectors, k: int) -> Found:
         """As :meth:`search`, without the dead: some more are asked for, and more yet if too few."""

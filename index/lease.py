@@ -131,7 +131,11 @@ class Lease:
             if left <= 0:
                 raise locked_error(self._store, holder_of(seen.content))
             time.sleep(min(left, self._seconds / 20))
-        self._refuse_heedless_storage()
+        try:
+            self._refuse_heedless_storage()
+        except BaseException:
+            self.release()  # others need not wait for it to run out
+            raise
         self._thread = threading.Thread(target=self._beat, name="writer-lease", daemon=True)
         self._thread.start()
 

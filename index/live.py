@@ -33,7 +33,7 @@ from index.errors import CatalogError, IndexStoreError
 from index.half import widened
 from index.rows import ORDINAL_BITS, AssetRecord, Kind, ProgramRecord, count_of, id_range
 from index.selectors import Range, merged
-from index.serving import EnginePlan, Trained, answer, spread
+from index.serving import EnginePlan, Trained, answer, asked, spread
 from index.shards import Engine, devices_of, new_engine, read_engine, write_engine
 from index.snapshot import (
     SavedIndex,
@@ -89,6 +89,7 @@ class LiveIndex:
         self._faiss = self._new_engine("flat")
         self._training: Training | None = None
         self._drift: Drift | None = None
+        self._saved_training: Training | None = None
         self._snapshot_name: str | None = None
 
     @classmethod
@@ -202,7 +203,9 @@ class LiveIndex:
     ) -> tuple[SearchResult, LiveView]:
         """As :meth:`search`, with the state that was searched."""
         with self._using_faiss:
-            return answer(self._faiss, self._view, xq, k, within, self._arriving), self._view
+            found = asked(self._faiss, xq, k, within, self._arriving)
+            kind, view = self._faiss.kind, self._view
+        return answer(kind, view, xq, k, found), view
 
     def locate(self, ids: Ids) -> FrameInfo:
         """Where frames are from; see :meth:`LiveView.locate`."""
@@ -224,9 +227,13 @@ class LiveIndex:
         """Show what was committed since; returns whether anything changed.
 
         Raises:
-            CatalogError: The tables are damaged; the former state is still shown.
+            CatalogError: The tables are damaged; the former state is still shown, as it is after any other
+                error but one in the midst of taking vectors out: then nothing is, until the next refresh.
         """
         with self._changing:
+            if self._view.version < 0:  # nothing is shown
+                self._start(self._load_snapshot())
+                return True
             if self._catalog.refresh() == self._view.version:
                 return self._adopt_snapshot()
             old = self._view
@@ -293,6 +300,9 @@ class LiveIndex:
             self._save()
             return True
 
+    def _kind_for(self, view: LiveView) -> str:
+        return self._plan.kind or choose_kind(view.ntotal)
+
     def verify(self, *, full: bool = False, sample: int | None = None) -> list[str]:
         """Refresh, and compare the cache with the tables.
 
@@ -358,12 +368,21 @@ class LiveIndex:
         if view is None:
             view = _extended(self._empty_view(), {}, self._read_state(set()))
         engine = self._read_faiss(snapshot, view) if snapshot is not None else None
+        if engine is None and snapshot is not None and self._is_replaced(snapshot):
+            self._start(self._load_snapshot())  # another process saved meanwhile
+            return
         if engine is None:
-            engine = self._build_faiss(view, self._kind_for(view))
+            # What was right for fewer stays right for a while: only a save turns to another kind.
+            kind = self._plan.kind or (snapshot.kind if snapshot else choose_kind(view.ntotal))
+            engine = self._build_faiss(view, kind)
+        self._saved_training = snapshot.training if snapshot else None
         self._show(view, engine)
 
-    def _kind_for(self, view: LiveView) -> str:
-        return self._plan.kind or choose_kind(view.ntotal)
+    def _is_replaced(self, snapshot: Snapshot) -> bool:
+        try:
+            return current_name(self._cache) not in (None, snapshot.folder.name)
+        except SnapshotError:
+            return False
 
     def _new_engine(self, kind: str) -> Engine:
         return new_engine(self._model.d, kind, self._devices, nprobe=self._plan.nprobe)
@@ -389,17 +408,20 @@ class LiveIndex:
             if name in (None, self._snapshot_name):
                 return False
             self._snapshot_name = name  # good or not, it is looked at once
-            snapshot = load_snapshot(self._cache, fingerprint=self._model.fingerprint, d=self._model.d)
+            saved = read_manifest(self._cache)
+            is_new = saved is not None and saved.training not in (None, self._training)
+            snapshot = load_snapshot(
+                self._cache, fingerprint=self._model.fingerprint, d=self._model.d, with_index=is_new
+            )
             if snapshot is None:
                 return False
             self._move_to(snapshot)
         except SnapshotError:
             return False  # the next open warns of it; this reader has all it needs
-        if snapshot.training is None or snapshot.training == self._training:
-            return False
-        engine = self._read_faiss(snapshot, self._view)
+        engine = self._read_faiss(snapshot, self._view) if is_new else None
         if engine is None:
             return False
+        self._saved_training = snapshot.training
         self._show(self._view, engine)
         return True
 
@@ -427,12 +449,13 @@ class LiveIndex:
 
     def _read_faiss(self, snapshot: Snapshot, view: LiveView) -> Trained | None:
         """The snapshot's FAISS index brought to ``view``; None where it is better made anew."""
-        # What was right for fewer stays right for a while: only a save turns to another kind.
-        wanted = self._kind_for(view)
-        if snapshot.kind != wanted or not snapshot.index_files:
+        if self._plan.kind not in (None, snapshot.kind) or not snapshot.index_files:
             return None
+        # As many shards as it has, unless somebody wants another number.
+        shards = self._plan.shards or len(snapshot.index_files)
         try:
-            faiss = read_engine(snapshot.index_files, self._devices, nprobe=self._plan.nprobe)
+            devices = devices_of(self._plan.device, shards)
+            faiss = read_engine(snapshot.index_files, devices, nprobe=self._plan.nprobe)
         except IndexStoreError as error:
             _log.warning("%s; making the FAISS index anew", error)
             return None
@@ -441,7 +464,7 @@ class LiveIndex:
         if gone:
             faiss.remove_ranges([id_range(number) for number in gone])
         for ids, rows in _new_parts(view, view.base.shape[0], BLOCK_ROWS):
-            faiss.add(view.vectors_at(rows).astype(np.float32), ids)
+            faiss.add(widened(view.vectors_at(rows)), ids)
         if not np.array_equal(faiss.ids, view.live_rows()[0]):
             _log.warning(
                 "snapshot %s: its FAISS index holds other %s; making it anew",
@@ -476,10 +499,15 @@ class LiveIndex:
 
         Rows go in few at a time with searches between them, which do not see them yet.
         """
+        if not self._faiss.is_trained:
+            # Centroids are wanted from as many vectors as there are.
+            self._show(view, self._build_faiss(view, self.kind))
+            return
+        is_taking_out = False
         try:
-            # A flat index takes them at once; centroids are wanted from as many vectors as there are.
-            few = self.kind != "flat" and self._faiss.is_trained
-            *first, last = _new_parts(view, new_from, _ADD_ROWS if few else BLOCK_ROWS)
+            # A flat index takes them at once.
+            size = BLOCK_ROWS if self.kind == "flat" else _ADD_ROWS
+            *first, last = _new_parts(view, new_from, size)
             for ids, rows in first:
                 vectors = widened(view.vectors_at(rows))
                 with self._using_faiss:
@@ -489,16 +517,28 @@ class LiveIndex:
             vectors = widened(view.vectors_at(rows))
             with self._using_faiss:
                 self._faiss.add(vectors, ids)
+                is_taking_out = True
                 if gone:
                     self._faiss.remove_ranges([id_range(number) for number in gone])
                 self._view, self._arriving = view, ()
         except BaseException:
-            # Half changed (memory ran out, Ctrl-C): start over at the next refresh.
-            with self._using_faiss:
+            # Memory ran out, or Ctrl-C.
+            self._undo(view, new_from, is_half_gone=is_taking_out)
+            raise
+
+    def _undo(self, view: LiveView, new_from: int, *, is_half_gone: bool) -> None:
+        """Take out what came of ``view``; where that fails too, or old frames are gone, show nothing."""
+        new = np.unique(view.first_id[view.first_row >= new_from] >> ORDINAL_BITS).tolist()
+        with self._using_faiss:
+            try:
+                if is_half_gone:
+                    raise RuntimeError("what was taken out cannot be put back")
+                self._faiss.remove_ranges([id_range(number) for number in new])
+            except Exception:
                 self._faiss = self._new_engine("flat")
                 self._training = self._drift = None
-                self._view, self._arriving = self._empty_view(), ()
-            raise
+                self._view = self._empty_view()
+            self._arriving = ()
 
     def _check_writer(self, writer: Writer) -> None:
         writer.check_open()
@@ -509,7 +549,8 @@ class LiveIndex:
         view = self._view
         base, tail = view.base.shape[0], view.tail.shape[0]
         gone = base + tail - view.ntotal
-        due: bool = max(tail, gone) > SAVE_ABOVE * base
+        # Centroids that are not saved would be made at each opening.
+        due: bool = max(tail, gone) > SAVE_ABOVE * base or self._training != self._saved_training
         return due
 
     def _save(self) -> None:
@@ -518,7 +559,7 @@ class LiveIndex:
             self._drift = drift.measure(
                 view.blocks,
                 spread(view, drift.N_QUERIES),
-                lambda xq, k: answer(faiss, view, xq, k, None),
+                lambda xq, k: self._search(xq, k)[0],
                 faiss.imbalance,
                 view.ntotal,
             )
@@ -535,6 +576,7 @@ class LiveIndex:
             training=self._training,
             drift=self._drift,
         )
+        self._saved_training = self._training
         self._move_to(snapshot)
 
     # ------------------------------------------------------------ inside: the tables
@@ -630,12 +672,9 @@ class LiveIndex:
 # ---------------------------------------------------------------- functions of the above
 
 
-def saved_index(catalog: Catalog, table: Kind = "frames") -> SavedIndex | None:
-    """What the saved cache of one table says of itself, without loading it; None where there is none."""
-    model = catalog.model_of(table)
-    return (
-        None if model is None else read_manifest(cache_folder(catalog.place.cache_root(), model.fingerprint))
-    )
+def saved_index(catalog: Catalog, fingerprint: str) -> SavedIndex | None:
+    """What the saved cache of a model's descriptors says of itself, without loading it; None without one."""
+    return read_manifest(cache_folder(catalog.place.cache_root(), fingerprint))
 
 
 def _rows_of_view(view: LiveView) -> dict[Key, int]:
@@ -682,7 +721,6 @@ def _extended(old: LiveView, old_rows: dict[Key, int], state: State) -> LiveView
 
 def _new_parts(view: LiveView, new_from: int, size: int) -> list[tuple[Ids, NDArray[np.int64]]]:
     """(m,) ids and rows of the live frames at rows ``new_from`` and above; one part or more."""
-    ids, rows = view.live_rows()
-    ids, rows = ids[rows >= new_from], rows[rows >= new_from]
+    ids, rows = view.live_rows(view.first_row >= new_from)
     parts = [slice(start, start + size) for start in range(0, max(ids.size, 1), size)]
     return [(ids[part], rows[part]) for part in parts]

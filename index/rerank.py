@@ -46,7 +46,7 @@ def reranked(
                 best, best_ids = best_first(found, known[places], k)
                 similarities[row], ids[row] = best[0], best_ids[0]
 
-    parts = min(os.cpu_count() or 1, nq // _ROWS_A_THREAD)
+    parts = min(len(os.sched_getaffinity(0)), nq // _ROWS_A_THREAD)
     if parts < 2:
         rank(range(nq))
     else:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from index.base import NO_ID, SearchResult, Vectors
+from index.base import SearchResult, Vectors
 from index.drift import Drift, Training
 from index.engines import COMPRESSED, candidates_for
-from index.exact import as_vectors, best_first, check_k
+from index.exact import as_vectors, check_k
 from index.rerank import reranked
-from index.rows import ORDINAL_BITS
-from index.selectors import Range
+from index.rows import id_range
+from index.selectors import Range, merged
 from index.shards import Engine
 from index.view import LiveView
 
@@ -48,20 +48,31 @@ class Trained:
     drift: Drift | None
 
 
-def answer(
-    engine: Engine,
-    view: LiveView,
-    xq: Vectors,
-    k: int,
-    within: Sequence[Range] | None,
-    hidden: tuple[int, ...] = (),
+def asked(
+    engine: Engine, xq: Vectors, k: int, within: Sequence[Range] | None, hidden: Sequence[int]
 ) -> SearchResult:
-    """The k nearest, of an engine that holds the frames of ``view``, and of the hidden numbers besides."""
-    if engine.kind not in COMPRESSED:
-        return _search_without(engine, xq, k, within, hidden)
+    """What an engine says, as if the frames of the hidden numbers were not there; see :func:`answer`."""
+    if within is None and hidden:
+        within = _all_but([id_range(number) for number in hidden])
     check_k(k)
-    candidates = _search_without(engine, xq, candidates_for(k), within, hidden).ids
-    return reranked(as_vectors(xq, engine.d, what="xq"), candidates, k, view.vectors_of)
+    return engine.search(xq, candidates_for(k) if engine.kind in COMPRESSED else k, within=within)
+
+
+def answer(kind: str, view: LiveView, xq: Vectors, k: int, found: SearchResult) -> SearchResult:
+    """The k nearest, of what :func:`asked` found in an engine of ``kind``: ranked anew where it must be.
+
+    Reads nothing but ``view``, which never changes; so it needs no lock.
+    """
+    if kind not in COMPRESSED:
+        return found
+    return reranked(as_vectors(xq, view.d, what="xq"), found.ids, k, view.vectors_of)
+
+
+def _all_but(ranges: Sequence[Range]) -> list[Range]:
+    """The ids outside of half-open ranges."""
+    starts = [0, *(stop for _, stop in merged(ranges))]
+    stops = [*(start for start, _ in merged(ranges)), np.iinfo(np.int64).max]
+    return list(zip(starts, stops, strict=True))
 
 
 def spread(view: LiveView, wanted: int) -> NDArray[np.float16]:
@@ -69,20 +80,3 @@ def spread(view: LiveView, wanted: int) -> NDArray[np.float16]:
     _, rows = view.live_rows()
     sample = np.linspace(0, rows.size - 1, min(rows.size, wanted)).astype(np.int64)
     return view.vectors_at(rows[sample])
-
-
-def _search_without(
-    faiss: Engine, xq: Vectors, k: int, within: Sequence[Range] | None, hidden: tuple[int, ...]
-) -> SearchResult:
-    """As :meth:`FaissIndex.search`, as if the frames of the hidden numbers were not there."""
-    if not hidden:
-        return faiss.search(xq, k, within=within)
-    wide = 2 * k
-    while True:
-        found = faiss.search(xq, wide, within=within)
-        is_hidden = np.isin(found.ids >> ORDINAL_BITS, hidden)
-        if wide >= faiss.ntotal or not bool(((~is_hidden).sum(axis=1) < k).any()):
-            break
-        wide = min(4 * wide, faiss.ntotal)
-    similarities = np.where(is_hidden, np.float32(-np.inf), found.similarities)
-    return SearchResult(*best_first(similarities, np.where(is_hidden, NO_ID, found.ids), k))

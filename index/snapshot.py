@@ -19,6 +19,7 @@ Shape letters: ``na`` assets, ``n`` frames, ``d`` dimensions.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -45,6 +46,8 @@ _PAGE = 4096
 _NAME = re.compile(r"snap-\d+-[0-9a-f]+")
 #: Vectors above this size are checksummed only by a thorough check; sizes always are.
 CHECKSUM_MAX_BYTES = 1 << 30
+#: How much is compared by checksum: nothing (just written), what is small, what is going to be read, all.
+_SIZES, _SMALL, _AS_READ, _EVERYTHING = range(4)
 
 
 class SnapshotError(IndexStoreError):
@@ -83,7 +86,9 @@ def cache_folder(store: Path, fingerprint: str) -> Path:
     return store / "cache" / hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
 
 
-def load_snapshot(cache: Path, *, fingerprint: str, d: int, thorough: bool = False) -> Snapshot | None:
+def load_snapshot(
+    cache: Path, *, fingerprint: str, d: int, thorough: bool = False, with_index: bool = True
+) -> Snapshot | None:
     """Read and check the current snapshot; writes nothing.
 
     Args:
@@ -91,6 +96,7 @@ def load_snapshot(cache: Path, *, fingerprint: str, d: int, thorough: bool = Fal
         fingerprint: The model whose descriptors are wanted.
         d: Their dimensions.
         thorough: Checksum the vectors too, however large.
+        with_index: The FAISS index is going to be read; else its checksum is left alone.
 
     Returns:
         The snapshot, or None where none was ever saved.
@@ -103,7 +109,8 @@ def load_snapshot(cache: Path, *, fingerprint: str, d: int, thorough: bool = Fal
         if name is None:
             return None
         try:
-            return _load(cache / name, fingerprint=fingerprint, d=d, thorough=thorough)
+            check = _EVERYTHING if thorough else _AS_READ if with_index else _SMALL
+            return _load(cache / name, fingerprint=fingerprint, d=d, check=check)
         except (OSError, ValueError, KeyError, TypeError, SnapshotError) as error:
             if current_name(cache) != name:
                 continue  # a writer replaced it meanwhile and deleted this one
@@ -166,6 +173,13 @@ def read_manifest(cache: Path) -> SavedIndex | None:
         return None  # opening the index warns of it
 
 
+def _check_of(name: str, size: int) -> int:
+    """How much checking includes a file."""
+    if name.endswith(".faiss"):
+        return _AS_READ
+    return _EVERYTHING if name == "vectors.npy" and size > CHECKSUM_MAX_BYTES else _SMALL
+
+
 def _manifest(folder: Path) -> dict[str, Any]:
     manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     if manifest.pop("checksum") != _checksum(manifest):
@@ -173,7 +187,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _load(folder: Path, *, fingerprint: str, d: int, thorough: bool) -> Snapshot:
+def _load(folder: Path, *, fingerprint: str, d: int, check: int) -> Snapshot:
     manifest = _manifest(folder)
     for name, wanted in (("format", (1, FORMAT)), ("fingerprint", (fingerprint,)), ("d", (d,))):
         if manifest[name] not in wanted:
@@ -183,8 +197,7 @@ def _load(folder: Path, *, fingerprint: str, d: int, thorough: bool) -> Snapshot
         file = folder / name
         if file.stat().st_size != size:
             raise SnapshotError(f"snapshot {folder.name}: {name} has {file.stat().st_size} bytes, not {size}")
-        checked = thorough or name != "vectors.npy" or size <= CHECKSUM_MAX_BYTES
-        if checked and checksum_of(file) != checksum:
+        if check >= _check_of(name, size) and checksum_of(file) != checksum:
             raise SnapshotError(f"snapshot {folder.name}: {name} fails its checksum")
     assets = np.load(folder / "assets.npy")
     t_seconds = np.load(folder / "t_seconds.npy")
@@ -263,7 +276,6 @@ def save_snapshot(
                 "n": n,
                 "version": version,
                 "kind": kind,
-                "numbers": {str(number): count for number, count in _frames_by_number(assets).items()},
                 "training": to_json(training),
                 "drift": to_json(drift),
                 "files": files,
@@ -276,18 +288,12 @@ def save_snapshot(
         except BaseException:
             # The disk may be full: what is of no use must not take up what is left of it.
             shutil.rmtree(temporary, ignore_errors=True)
-            if current_name(cache) != name:
-                shutil.rmtree(cache / name, ignore_errors=True)
+            with contextlib.suppress(SnapshotError):  # it would hide what went wrong
+                if current_name(cache) != name:
+                    shutil.rmtree(cache / name, ignore_errors=True)
             raise
     _delete_others(cache, name)
-    return _load(cache / name, fingerprint=fingerprint, d=d, thorough=False)
-
-
-def _frames_by_number(assets: NDArray[np.int64]) -> dict[int, int]:
-    numbers, where = np.unique(assets[:, 0], return_inverse=True)
-    counts = np.zeros(numbers.size, dtype=np.int64)
-    np.add.at(counts, where, assets[:, 2])
-    return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+    return _load(cache / name, fingerprint=fingerprint, d=d, check=_SIZES)
 
 
 def _write_array(path: Path, blocks: Iterable[NDArray[Any]], shape: tuple[int, ...], descr: str) -> None:

@@ -61,6 +61,11 @@ class Cut:
             raise ValueError(f"longest_seconds must be above 0, got {self.longest_seconds}")
 
 
+    def fingerprint(self, model: str) -> str:
+        """What names stretches that are cut so, of the descriptors of a model of this fingerprint."""
+        return f"{model} in stretches, {self.share} {self.longest_seconds}"
+
+
 def stretch_starts(t_seconds: NDArray[np.float64], vectors: Vectors, cut: Cut) -> NDArray[np.int64]:
     """Which frames of one asset begin a stretch.
 
@@ -295,7 +300,7 @@ class StretchIndex(LiveIndex):
         super().__init__(catalog, plan, table)
         self._cut = cut = cut or Cut()
         # A snapshot of stretches cut otherwise is as another model's, and lies elsewhere.
-        words = f"{self._model.fingerprint} in stretches, {cut.share} {cut.longest_seconds}"
+        words = cut.fingerprint(self._model.fingerprint)
         self._model = replace(self._model, fingerprint=words)
         self._cache = cache_folder(catalog.place.cache_root(), words)
         #: How many stretches an asset has, of the snapshot and of what was read since.
@@ -331,8 +336,12 @@ class StretchIndex(LiveIndex):
         Raises:
             ValueError: ``xq`` is not (nq, d) or not finite, or ``k`` < 1.
         """
-        found, view = self._search(xq, max(1, min(k, self.ntotal)), within)
-        keys, places, frames = found.ids, self._places, self._frames[view.version]
+        while True:
+            found, view = self._search(xq, max(1, min(k, self.ntotal)), within)
+            frames = self._frames.get(view.version)
+            if frames is not None:
+                break  # else two refreshes came between
+        keys, places = found.ids, self._places
         if places.frames is not frames:
             self._places = places = _Places.of(view, frames)
         if places.keys.size == 0:
@@ -349,9 +358,25 @@ class StretchIndex(LiveIndex):
             CatalogError: The tables are damaged; the former state is still shown.
         """
         with self._changing:
-            if not self.refresh():
-                frames = self.frames
-                self._frames[frames.version] = replace(frames, reader=self._catalog.reader(self._table))
+            self.refresh()
+            self._renew_reader()
+
+    def refresh(self) -> bool:
+        """As :meth:`index.live.LiveIndex.refresh`; frames are read from the tables as they are now.
+
+        A compaction changes no program, but drops the moment that was read.
+        """
+        with self._changing:
+            changed = super().refresh()
+            reader = self.frames.reader
+            if reader is not None and reader.version != self._catalog.version_of(self._table):
+                self._renew_reader()
+            return changed
+
+    def _renew_reader(self) -> None:
+        frames = self.frames
+        if frames.reader is not None:
+            self._frames[frames.version] = replace(frames, reader=self._catalog.reader(self._table))
 
     # ------------------------------------------------------------ inside: starting
 

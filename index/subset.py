@@ -6,7 +6,7 @@ are dropped, and of a handful of programs none may be among them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from index.base import SearchResult, Vectors
 from index.engines import FLAT_MAX
 from index.faiss_backend import FaissIndex
 from index.rows import id_range
-from index.selectors import Range, merged
+from index.selectors import merged
 from index.view import CatalogView
 
 if TYPE_CHECKING:
@@ -39,14 +39,7 @@ class Subset:
         self._live = live
         names = live.view.programs
         self._ids = frozenset(names[position] for position in programs)
-        self._take(live.view)
-
-    def _take(self, view: CatalogView) -> None:
-        self._view = view
-        positions = [place for place, name in enumerate(view.programs) if name in self._ids]
-        self._numbers = [view.program_records[position].number for position in positions]
-        self._assets = np.flatnonzero(np.isin(view.program_position, np.array(positions, dtype=np.int64)))
-        self.__dict__.pop("_exact", None)
+        self._few = _Few(live.view, self._ids)
 
     def refresh(self) -> bool:
         """Show what was committed of the same programs since; returns whether anything changed.
@@ -55,15 +48,16 @@ class Subset:
             CatalogError: The tables are damaged; the former state is still shown.
         """
         self._live.refresh()
-        changed = self._live.view is not self._view
+        view = self._live.view
+        changed = view is not self._few.view
         if changed:
-            self._take(self._live.view)
+            self._few = _Few(view, self._ids)
         return changed
 
     @property
     def view(self) -> CatalogView:
         """The state of the last :meth:`refresh`; it never changes itself."""
-        return self._view
+        return self._few.view
 
     @property
     def version(self) -> int:
@@ -73,12 +67,7 @@ class Subset:
     @property
     def ntotal(self) -> int:
         """Frames that a search can return."""
-        return int(self.view.frame_count[self._assets].sum())
-
-    @property
-    def ranges(self) -> list[Range]:
-        """The ids of the programs, as half-open ranges."""
-        return merged([id_range(number) for number in self._numbers])
+        return self._few.ntotal
 
     def search(self, xq: Vectors, k: int) -> SearchResult:
         """The k nearest frames of each row of ``xq`` (nq, d).
@@ -86,15 +75,28 @@ class Subset:
         Raises:
             ValueError: ``xq`` is not (nq, d) or not finite, or ``k`` < 1.
         """
-        if self.ntotal <= FLAT_MAX:
-            return self._exact.search(xq, k)
-        return self._live.search(xq, k, within=self.ranges)
+        few = self._few
+        if few.ntotal <= FLAT_MAX:
+            return few.exact.search(xq, k)
+        return self._live.search(xq, k, within=few.ranges)
+
+
+class _Few:
+    """The programs of some ids in one state of the catalog; replaced as a whole when that changes."""
+
+    def __init__(self, view: CatalogView, ids: Collection[str]) -> None:
+        self.view = view
+        positions = [place for place, name in enumerate(view.programs) if name in ids]
+        self._assets = np.flatnonzero(np.isin(view.program_position, np.array(positions, dtype=np.int64)))
+        #: The ids of their frames, as half-open ranges.
+        self.ranges = merged([id_range(view.program_records[place].number) for place in positions])
+        self.ntotal = int(view.frame_count[self._assets].sum())
 
     @cached_property
-    def _exact(self) -> FaissIndex:
-        view = self.view
-        index = FaissIndex(view.d)
+    def exact(self) -> FaissIndex:
+        """All their frames; two threads that ask first at once make it twice."""
+        index = FaissIndex(self.view.d)
         for asset in self._assets.tolist():
-            ids, _, vectors = view.frames_of_asset(asset)
+            ids, _, vectors = self.view.frames_of_asset(asset)
             index.add(vectors, ids)
         return index

@@ -230,7 +230,8 @@ class TwoStageIndex:
         found = self._coarse.find(queries, self._stretches, programs)
         own = [ids_between(found.first_id[row], found.stop_id[row]) for row in range(nq)]
         if within is not None:
-            own = [ids[lie_in(ids, merged(within))] for ids in own]
+            inside = merged(within)
+            own = [ids[lie_in(ids, inside)] for ids in own]
         for rows in _goes([each.size for each in own], self._max_frames):
             wanted = np.unique(np.concatenate(own[rows]))
             vectors = found.frames.read(runs_of(wanted))

@@ -164,13 +164,13 @@ class CatalogView:
         asset = np.maximum(np.searchsorted(self.first_id, ids, side="right") - 1, 0)
         return self.vectors_at(self.first_row[asset] + ids - self.first_id[asset])
 
-    def live_rows(self) -> tuple[Ids, NDArray[np.int64]]:
-        """(n,) ids of all frames, ascending, and (n,) their rows."""
-        within = np.arange(self.ntotal) - np.repeat(
-            np.cumsum(self.frame_count) - self.frame_count, self.frame_count
-        )
-        ids = np.repeat(self.first_id, self.frame_count) + within
-        return ids, np.repeat(self.first_row, self.frame_count) + within
+    def live_rows(self, some: NDArray[np.bool_] | None = None) -> tuple[Ids, NDArray[np.int64]]:
+        """(n,) ids of all frames, ascending, and (n,) their rows; or those of some assets (na,) alone."""
+        chosen = slice(None) if some is None else some
+        counts = self.frame_count[chosen]
+        within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+        ids = np.repeat(self.first_id[chosen], counts) + within
+        return ids, np.repeat(self.first_row[chosen], counts) + within
 
     def blocks(self) -> Iterator[tuple[Ids, NDArray[np.float16]]]:
         """All frames by ascending id, so many at a time."""

@@ -877,6 +877,9 @@ def bench_index(
         raise InputError(str(error)) from None
     if kind is not None and kind not in KINDS:
         raise InputError(f"--kind {kind} is none of {', '.join(KINDS)}")
+    for file in (runs, plot):
+        if file is not None and not file.parent.is_dir():
+            raise InputError(f"{file} cannot be written: there is no folder {file.parent}")
     with translated(), tempfile.TemporaryDirectory(prefix="matcher-bench-") as folder:
         device = "cuda" if gpu else "cpu"
         bench = measure(

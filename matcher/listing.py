@@ -11,6 +11,7 @@ from index.drift import advice
 from index.engines import choose_kind
 from index.live import saved_index
 from index.rows import KINDS, Kind
+from index.stretches import Cut
 from matcher.config import IndexSettings, Settings
 
 if TYPE_CHECKING:
@@ -130,12 +131,15 @@ def _index_state(catalog: Catalog, settings: IndexSettings, table: Kind, n: int)
     state: dict[str, Any] = {"table": table, "kind": settings.kind, "saved": 0, "retrain": []}
     if settings.kind == "auto":
         state["kind"] = choose_kind(n)
-    if settings.search == "two-stage":
-        return {**state, "kind": "two-stage"}
-    saved = saved_index(catalog, table)
+    model = catalog.model_of(table)
+    assert model is not None
+    two_stage = settings.search == "two-stage"
+    if two_stage:
+        state["kind"] = "two-stage"
+    saved = saved_index(catalog, Cut().fingerprint(model.fingerprint) if two_stage else model.fingerprint)
     if saved is None:
         return state
-    state |= {"kind": saved.kind, "saved": saved.n}
+    state |= {"kind": f"two-stage {saved.kind}" if two_stage else saved.kind, "saved": saved.n}
     if saved.training is not None and saved.drift is not None:
         state |= {
             "trained_on": saved.training.n,

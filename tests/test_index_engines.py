@@ -16,7 +16,7 @@ from index.base import NO_ID, VectorIndex
 from index.drift import Drift, Training, advice, recall_of
 from index.engines import KINDS, bytes_a_vector, candidates_for, engine_bytes, pq_parts
 from index.errors import IndexStoreError
-from index.exact import ExactIndex
+from index.exact import ExactIndex, best_first
 from index.faiss_backend import FaissIndex, load_faiss
 from index.half import widened
 from index.ids import IdSet
@@ -56,6 +56,22 @@ def test_half_is_widened_exactly() -> None:
     square = every[np.isfinite(every)][:60_000].reshape(100, 600)
     np.testing.assert_array_equal(widened(square[::3]), square[::3].astype(np.float32))
     assert widened(square[:0]).shape == (0, 600)
+
+
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 200), st.integers(0, 10**6))
+@settings(derandomize=True, max_examples=200, deadline=None)
+def test_the_best_of_many_are_those_of_sorting_all(nq: int, k: int, m: int, seed: int) -> None:
+    """With many ties, with and without places that hold nobody."""
+    rng = np.random.default_rng(seed)
+    similarities = rng.integers(0, 1 + seed % 50, (nq, m)).astype(np.float32)
+    ids = np.stack([rng.permutation(m) for _ in range(nq)]).astype(np.int64)
+    nobody = rng.random((nq, m)) < (seed % 3) / 3
+    similarities[nobody], ids[nobody] = -np.inf, NO_ID
+    got, got_ids = best_first(similarities, ids, k)
+    for row in range(nq):
+        order = sorted(range(m), key=lambda i: (-similarities[row, i], ids[row, i]))[:k]
+        assert got[row, : len(order)].tolist() == similarities[row, order].tolist()
+        assert got_ids[row, : len(order)].tolist() == ids[row, order].tolist()
 
 
 # ---------------------------------------------------------------- ids and ranges

@@ -299,6 +299,24 @@ def test_codes_added_after_a_removal_are_their_own() -> None:
     assert index.count_wrong(lambda ids: xb[ids]) == 0
 
 
+@pytest.mark.parametrize("same", [1, 4, 40])
+def test_product_codes_of_identical_vectors_find_what_comes_later(same: int) -> None:
+    """What their centroid leaves is nothing, and a code book of nothing would find nothing, for ever."""
+    rng = np.random.default_rng(0)
+    xb = rng.standard_normal((500, 64)).astype(np.float32)
+    index = FaissIndex(64, kind="ivf-pq")
+    index.add(np.repeat(xb[:1], same, axis=0), 1000 + np.arange(same))
+    index.add(xb, np.arange(500))
+    assert (index.search(xb[:20], 400).ids >= 0).all()
+
+
+def test_dimensions_that_make_no_product_codes_are_refused() -> None:
+    """A prime has one part, and four bits do not tell 500,000 frames apart."""
+    with pytest.raises(ValueError, match="use kind ivf-fp16"):
+        FaissIndex(67, kind="ivf-pq")
+    assert FaissIndex(130, kind="ivf-pq").d == 130
+
+
 def test_few_vectors_train_product_codes_too() -> None:
     """Fewer than a code book has entries: they stand for themselves."""
     xb = np.eye(5, dtype=np.float32)

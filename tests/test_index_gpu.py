@@ -178,6 +178,24 @@ def test_a_gpu_that_cannot_hold_the_index_leaves_it_to_the_cpu(
     assert fake.searches == []
 
 
+def test_an_error_in_a_search_leaves_it_to_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No scratch memory left, say: the answer comes all the same, and the line that says why comes once."""
+    _fake(monkeypatch)
+
+    def fail(self: _Copy, xq: Any, k: int) -> Any:
+        raise RuntimeError("Error: cudaMalloc error out of memory")
+
+    monkeypatch.setattr(_Copy, "search", fail)
+    index = FaissIndex(D, device="cuda")
+    index.add(np.eye(D, dtype=np.float32), np.arange(D))
+    for _ in range(2):
+        np.testing.assert_array_equal(index.search(np.eye(D, dtype=np.float32), 1).ids[:, 0], np.arange(D))
+    assert len(caplog.records) == 1
+    assert "out of memory" in caplog.text
+
+
 def test_product_codes_stay_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

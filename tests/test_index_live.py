@@ -716,23 +716,57 @@ def test_verify_finds_values_that_differ(catalog: Catalog) -> None:
     assert "FAISS holds other vectors for 1 frames" in live.verify(full=True)
 
 
-def test_a_refresh_that_dies_half_way_starts_over(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory runs out between taking out and putting in: the next refresh shows everything."""
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dies_at", [1, 2])
+def test_a_refresh_that_dies_putting_in_shows_the_former_state(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, kind: str, dies_at: int
+) -> None:
+    """Memory runs out at some part of a program: nothing of it stays, and the next refresh shows all."""
     add(catalog, "p", 1)
-    live = LiveIndex.open(catalog)
+    add(catalog, "q", 3)
+    live = LiveIndex.open(catalog, kind=kind)
+    add(catalog, "p", 2)
+    put_in, times = type(live._faiss).add, [0]
+
+    def dying(self: FaissIndex, xb: np.ndarray, ids: np.ndarray) -> None:
+        times[0] += 1
+        if times[0] == dies_at:
+            raise MemoryError
+        put_in(self, xb, ids)
+
+    monkeypatch.setattr(live_module, "_ADD_ROWS", 4)
+    monkeypatch.setattr(live_module, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(FaissIndex, "add", dying)
+    with pytest.raises(MemoryError):
+        live.refresh()
+    monkeypatch.undo()
+    assert (live.ntotal, live.kind) == (22, kind)
+    numbers = {record.program_id: record.number for record in live.program_records}
+    assert_answers(live, {"p": assets_of(1), "q": assets_of(3)}, numbers)
+    assert live.refresh()
+    assert live.kind == kind
+    assert_shows(live, catalog, {"p": assets_of(2), "q": assets_of(3)})
+
+
+def test_a_refresh_that_dies_taking_out_starts_over(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is gone from FAISS cannot be put back: nothing is shown until the next refresh."""
+    add(catalog, "p", 1)
+    live = LiveIndex.open(catalog, kind="ivf")
     add(catalog, "p", 2)
 
-    def fail(*_: object, **__: object) -> None:
+    def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(live_module, "_new_parts", fail)
+    monkeypatch.setattr(FaissIndex, "remove_ranges", fail)
     with pytest.raises(MemoryError):
         live.refresh()
     monkeypatch.undo()
     assert live.ntotal == 0
     assert live.refresh()
+    assert live.kind == "ivf"
     assert_shows(live, catalog, {"p": assets_of(2)})
-    assert not live.refresh()
 
 
 def test_tables_that_change_while_they_are_read(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:

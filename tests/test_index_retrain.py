@@ -111,20 +111,19 @@ def test_a_flat_index_is_retrained_into_itself(catalog: Catalog) -> None:
 
 def test_what_is_saved_is_told_without_loading_it(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kind, size, training and drift from the manifest; nothing where there is none or it is damaged."""
-    assert saved_index(catalog) is None
-    assert saved_index(catalog, "sounds") is None
+    assert saved_index(catalog, MODEL.fingerprint) is None
     add(catalog, "p", 1)
     live = LiveIndex.open(catalog, kind="ivf-fp16")
     save(live, catalog)
     monkeypatch.setattr(FaissIndex, "read", lambda *_, **__: pytest.fail("it was loaded"))
-    saved = saved_index(catalog)
+    saved = saved_index(catalog, MODEL.fingerprint)
     assert saved is not None
     assert (saved.kind, saved.n, saved.training, saved.drift) == ("ivf-fp16", 11, live.training, live.drift)
     assert saved.drift is not None
     assert saved.drift.recall == 1.0
     manifest = next((catalog.path / "cache").rglob("manifest.json"))
     manifest.write_text(manifest.read_text().replace('"n": 11', '"n": 12'))
-    assert saved_index(catalog) is None
+    assert saved_index(catalog, MODEL.fingerprint) is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -145,6 +144,94 @@ def test_shards_answer_as_one_index_through_changes_and_reopening(catalog: Catal
         assert_shows(LiveIndex.open(catalog, kind=kind, shards=shards), catalog, model)
     live.refresh()
     assert_shows(live, catalog, model)
+
+
+# ---------------------------------------------------------------- which engine, and when it is made
+
+
+def test_the_kind_that_was_saved_stays_until_it_is_saved_again(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A little over the limit, nobody trains at each opening; the next save turns to the other kind."""
+    for i in range(12):
+        add(catalog, f"p{i}", i)
+    live = LiveIndex.open(catalog)
+    save(live, catalog)
+    add(catalog, "new", 50)
+    monkeypatch.setattr(live_module, "choose_kind", lambda n: "ivf-fp16" if n > 132 else "flat")
+    assert LiveIndex.open(catalog).kind == "flat"
+    assert not save(live, catalog)
+    assert save(live, catalog, force=True)
+    assert LiveIndex.open(catalog).kind == "ivf-fp16"
+
+
+def test_centroids_that_are_not_saved_make_a_save_due(catalog: Catalog) -> None:
+    """Trained at opening, because there was no cache or its index is damaged: once saved, never again."""
+    add(catalog, "p", 1)
+    live = LiveIndex.open(catalog, kind="ivf")
+    assert save(live, catalog)
+    assert not save(live, catalog)
+    next((catalog.path / "cache").rglob("index.faiss")).write_bytes(b"x")
+    damaged = LiveIndex.open(catalog, kind="ivf")
+    assert damaged.training != live.training
+    assert save(damaged, catalog)
+    assert LiveIndex.open(catalog, kind="ivf").training == damaged.training
+
+
+def test_an_index_opened_empty_is_trained_on_what_comes_and_watched(catalog: Catalog) -> None:
+    """Not by FAISS behind our back: it has a record, is saved with its centroids, and can be reopened."""
+    live = LiveIndex.open(catalog, kind="ivf-fp16")
+    add(catalog, "p", 1)
+    assert live.refresh()
+    assert live.training is not None
+    assert live.training.n == 11
+    save(live, catalog)
+    assert LiveIndex.open(catalog, kind="ivf-fp16").training == live.training
+
+
+def test_a_snapshot_replaced_while_it_is_opened_is_left_for_the_new_one(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A writer saves between the reading of the snapshot and of its FAISS index: nothing is trained."""
+    add(catalog, "p", 1)
+    writer_side = LiveIndex.open(catalog, kind="ivf")
+    save(writer_side, catalog)
+    read, times = LiveIndex._read_state, [0]
+
+    def meddle(self: LiveIndex, held: set[int]) -> object:
+        times[0] += 1
+        if times[0] == 1:
+            save(writer_side, catalog, force=True)
+        return read(self, held)
+
+    other = Catalog.open(catalog.path)
+    with monkeypatch.context() as patch:
+        patch.setattr(LiveIndex, "_read_state", meddle)
+        patch.setattr(LiveIndex, "_build_faiss", lambda *_: pytest.fail("it was trained"))
+        live = LiveIndex.open(other, kind="ivf")
+    assert live.training == writer_side.training
+    assert_shows(live, other, {"p": assets_of(1)})
+
+
+@pytest.mark.parametrize(("saved", "wanted"), [(3, None), (1, None), (3, 2)])
+def test_a_cache_of_another_number_of_shards_is_used_unless_one_is_asked_for(
+    catalog: Catalog, saved: int, wanted: int | None
+) -> None:
+    add(catalog, "p", 1)
+    writer_side = LiveIndex.open(catalog, kind="ivf", shards=saved)
+    save(writer_side, catalog)
+    live = LiveIndex.open(catalog, kind="ivf", shards=wanted)
+    assert (live.training == writer_side.training) == (wanted is None)
+    assert_shows(live, catalog, {"p": assets_of(1)})
+
+
+def test_lists_to_visit_are_those_of_today_not_of_the_cache(catalog: Catalog) -> None:
+    for i in range(8):
+        add(catalog, f"p{i}", i)
+    save(LiveIndex.open(catalog, kind="ivf", nprobe=1), catalog)
+    live = LiveIndex.open(catalog, kind="ivf")
+    assert live._faiss.raw.nprobe == live._faiss.nlist == 2
+    assert LiveIndex.open(catalog, kind="ivf", nprobe=1)._faiss.raw.nprobe == 1
 
 
 # ---------------------------------------------------------------- verifying a sample
@@ -223,3 +310,31 @@ def test_some_programs_follow_what_is_committed_of_them(catalog: Catalog, tmp_pa
     assert {few.view.programs[place] for place in position.tolist()} == {"p1"}
     other = Catalog.create(tmp_path / "other", MODEL)
     assert Subset(LiveIndex.open(other), []).search(grid(1, 1), 2).ids.tolist() == [[-1, -1]]
+
+
+def test_a_refresh_beside_a_first_search_leaves_no_old_frames(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exact index of the former state, finished later, must not serve the new one."""
+    add(catalog, "p", 1)
+    live = LiveIndex.open(catalog)
+    few = Subset(live, [0])
+    in_search, go_on = threading.Event(), threading.Event()
+    put_in = FaissIndex.add
+
+    def slow(self: FaissIndex, xb: np.ndarray, ids: np.ndarray) -> None:
+        if threading.current_thread() is thread:
+            in_search.set()
+            assert go_on.wait(30)
+        put_in(self, xb, ids)
+
+    monkeypatch.setattr(FaissIndex, "add", slow)
+    thread = threading.Thread(target=lambda: few.search(grid(1, 1), 1))
+    thread.start()
+    assert in_search.wait(30)
+    add(catalog, "p", 2)
+    assert few.refresh()
+    go_on.set()
+    thread.join(30)
+    found = few.search(grid(1, 2), 5)
+    assert (live.view.locate(found.ids).program_position == 0).all()

@@ -192,6 +192,25 @@ def test_changes_are_followed_and_survive_reopening(catalog: Catalog, table: Kin
     assert_shows(TwoStageIndex.open(catalog, table=table, stretches=EVERY), catalog, model)
 
 
+def test_after_a_compaction_a_refresh_is_enough(catalog: Catalog) -> None:
+    """Though no program has changed: frames are read from the tables as they are now."""
+    for i in range(3):
+        add(catalog, f"p{i}", assets_of(i, (9,)))
+    index = TwoStageIndex.open(catalog)
+    with catalog.writing() as writer:
+        writer._table("programs").optimize()
+    index.refresh()
+    before = index.view.frames_of_asset(1)[2]
+    with catalog.writing() as writer:
+        writer.add_program(NewProgram("p9"), assets_of(9, (9,)))
+        writer.remove_programs(["p9"])
+        writer.compact(keep_seconds=0)
+    index.refresh()
+    view = index.view
+    view.pages._pages.clear()  # so that the tables are asked
+    np.testing.assert_array_equal(view.frames_of_asset(1)[2], before)
+
+
 def test_rows_do_not_depend_on_one_another_nor_on_how_much_is_read_at_once(catalog: Catalog) -> None:
     for i in range(5):
         add(catalog, f"p{i}", assets_of(i, (40, 40)))
