@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from commands import Run
 
+from eval import bench_index as bench_module
 from eval.bench_index import (
     BATCHES,
     PROGRAM_COSINE,
@@ -104,6 +105,18 @@ def test_every_figure_is_taken(kind: str, tmp_path: Path) -> None:
     assert all(row.ours > 0 for row in bench.rows)
     assert list(tmp_path.iterdir()) == []
     assert steps[0] == f"training {kind}"
+
+
+def test_what_does_not_fit_into_memory_twice_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_module, "available_bytes", lambda: 1000)
+    names = [row.name for row in bench_index(PROGRAM_FRAMES, tmp_path, d=D, repeats=1).rows]
+    assert "open" not in names
+    assert "bytes a vector" in names
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    assert 1 << 20 < bench_module.available_bytes() < 1 << 50
 
 
 def test_less_than_a_program_is_refused(tmp_path: Path) -> None:
