@@ -5,7 +5,7 @@ Nothing here decodes, encodes or writes; a re-link runs the same code on kept de
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -60,6 +60,8 @@ PROMISE = -5.0
 LEAST_VOTES = 0.1
 #: Log-odds that are reported where nothing aligns.
 NO_EVIDENCE = -1000.0
+#: Tries to answer from one state of a catalogue that another thread keeps refreshing.
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,16 @@ class Linker:
             clip: With all its looks.
             known: Of the same clip with fewer looks: those are not considered again.
         """
-        kits = self._kits()
+        for _ in range(_ATTEMPTS):
+            kits = self._kits()
+            considered = self._consider(clip, known, kits)
+            # Another thread may refresh between a search and the looking up of what it found, and a
+            # program that was replaced meanwhile would be found under ids that the old state lacks.
+            if all(kit.live.view is kit.view for kit in kits.values()):
+                break
+        return considered
+
+    def _consider(self, clip: Descriptors, known: Considered | None, kits: Mapping[Kind, Kit]) -> Considered:
         view = kits["picture"].view
         done = known.by_key() if known is not None and known.view is view else {}
         for kind, kit in kits.items():

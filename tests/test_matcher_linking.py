@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from trajectories import D, Trajectory, noisy
 
+from index.base import SearchResult
 from index.catalog import Catalog
 from index.live import LiveIndex
 from index.rows import ClipRecord, Kind, ModelInfo, NewAsset, NewProgram, StoredClip
@@ -210,6 +211,28 @@ def test_two_assets_of_one_program_are_one_link_of_two_segments(linker: Linker) 
     answer = ask(linker, clip_of(np.concatenate([cut("p1", 20.2), cut("p1", 50.0, asset=1)])))
     (link,) = answer.links
     assert [segment.asset_id for segment in link.segments] == ["p1-e0", "p1-e1"]
+
+
+def test_a_program_replaced_in_the_midst_of_a_question_is_found_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its frames come back under new ids, which the state that the question began with lacks."""
+    catalog = Catalog.create(tmp_path / "store", MODEL)
+    add(catalog, *SEEDS)
+    live = live_of(catalog)
+    search, times = LiveIndex.search, [0]
+
+    def meddle(self: LiveIndex, xq: np.ndarray, k: int) -> SearchResult:
+        times[0] += 1
+        if times[0] == 1:
+            add(catalog, "p0")
+            live.refresh()
+        return search(self, xq, k)
+
+    monkeypatch.setattr(LiveIndex, "search", meddle)
+    answer = ask(Linker(live, SETTINGS, CALIBRATION), clip_of(cut("p0", 20.0)))
+    assert (answer.decision, answer.program_id) == ("linked", "p0")
+    assert times[0] == 2
 
 
 def test_the_same_answer_from_many_threads(linker: Linker) -> None:
