@@ -9,6 +9,8 @@ Shape letters: ``nq`` queries, ``nb`` stored vectors, ``d`` dimensions, ``k`` ne
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import importlib
 import importlib.metadata
@@ -319,7 +321,8 @@ class FaissIndex:
             return
         if not self.is_trained:
             self.train(vectors)
-        self._index.add_with_ids(vectors, new_ids)
+        with _lists_apart():
+            self._index.add_with_ids(vectors, new_ids)
         self._ids.add(new_ids)
         if self._gpu is not None:
             self._gpu.add(vectors, new_ids)
@@ -582,6 +585,32 @@ class FaissIndex:
         """(d,) the middle of an inverted list."""
         middle: Vectors = self._index.quantizer.reconstruct(number)
         return middle
+
+
+#: glibc's names for what is set below, and the largest value that it sets by itself.
+_M_MMAP_THRESHOLD, _APART_FROM_BYTES, _APART_AT_MOST = -3, 1 << 16, 1 << 25
+
+
+@contextlib.contextmanager
+def _lists_apart() -> Iterator[None]:
+    """Give every list that grows pages of its own, where the system's allocator is glibc's.
+
+    A list that is full moves to twice its size. In memory that others have left, the half it does not need
+    yet is taken all the same: inverted lists took 1.3 times their size, on pages of their own 1.1 times.
+    """
+    set_threshold = functools.partial(_mallopt(), _M_MMAP_THRESHOLD)
+    set_threshold(_APART_FROM_BYTES)
+    try:
+        yield
+    finally:
+        set_threshold(_APART_AT_MOST)
+
+
+@functools.cache
+def _mallopt() -> Callable[[int, int], object]:
+    """glibc's function; one that does nothing where there is none."""
+    found: Callable[[int, int], object] = getattr(ctypes.CDLL(None), "mallopt", lambda name, value: None)
+    return found
 
 
 def _blurred(xb: Vectors) -> Vectors:

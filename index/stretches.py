@@ -60,7 +60,6 @@ class Cut:
         if not self.longest_seconds > 0.0:
             raise ValueError(f"longest_seconds must be above 0, got {self.longest_seconds}")
 
-
     def fingerprint(self, model: str) -> str:
         """What names stretches that are cut so, of the descriptors of a model of this fingerprint."""
         return f"{model} in stretches, {self.share} {self.longest_seconds}"

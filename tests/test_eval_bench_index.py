@@ -144,6 +144,7 @@ def test_a_bench_is_one_object(tmp_path: Path) -> None:
     assert json.loads(json.dumps(bench.to_json()))["rows"][0]["name"] == "search, batch 1"
 
 
+@pytest.mark.slow
 def test_lancedb_is_measured_at_equal_recall_and_runs_are_drawn(matcher: Run, tmp_path: Path) -> None:
     """Two sizes, one with LanceDB; both are kept and drawn, and nothing is left of the tables."""
     runs, picture = tmp_path / "runs.jsonl", tmp_path / "growth.png"

@@ -38,6 +38,7 @@ def test_less_than_a_program_is_refused(tmp_path: Path) -> None:
         make_store(tmp_path / "store", PROGRAM_FRAMES - 1)
 
 
+@pytest.mark.slow
 def test_the_command_shows_one_object(matcher: Run) -> None:
     told = matcher("bench", "two-stage", "--size", "1k", "--repeat", "1", "--json")
     assert told.code == 0, told.err

@@ -265,7 +265,7 @@ def _run(table: Kind, *, examples: int, steps: int) -> None:
 @pytest.mark.parametrize("table", TABLES)
 def test_some_steps_answer_as_brute_force(table: Kind) -> None:
     """Add, replace, remove, save, compact, make anew, die half way, damage the cache, reopen; two readers."""
-    _run(table, examples=6, steps=10)
+    _run(table, examples=4, steps=10)
 
 
 @pytest.mark.slow
