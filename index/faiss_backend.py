@@ -608,8 +608,8 @@ def _lists_apart() -> Iterator[None]:
 
 @functools.cache
 def _mallopt() -> Callable[[int, int], object]:
-    """glibc's function; one that does nothing where there is none."""
-    found: Callable[[int, int], object] = getattr(ctypes.CDLL(None), "mallopt", lambda name, value: None)
+    """The function of glibc; one that does nothing where there is none."""
+    found: Callable[[int, int], object] = getattr(ctypes.CDLL(None), "mallopt", max)
     return found
 
 
