@@ -9,8 +9,6 @@ Shape letters: ``nq`` queries, ``nb`` stored vectors, ``d`` dimensions, ``k`` ne
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import functools
 import importlib
 import importlib.metadata
@@ -37,6 +35,7 @@ from index.errors import BackendMissingError, IndexStoreError
 from index.exact import as_new_ids, as_vectors, best_first, check_k
 from index.gpu import GpuCopy
 from index.ids import IdSet
+from index.memory import GrowingLists
 from index.selectors import Range, Selector, lie_in, merged
 
 DISTRIBUTIONS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs")
@@ -205,6 +204,7 @@ class FaissIndex:
         self._index: Any = self._new_flat() if kind == "flat" else None
         self._ids = IdSet(np.zeros(0, dtype=np.int64))
         self._gpu = None if gpu is None else GpuCopy(self._faiss, gpu, kind)
+        self._memory = GrowingLists()
         self._last_selector: tuple[tuple[Range, ...], Selector] | None = None
 
     @property
@@ -321,7 +321,7 @@ class FaissIndex:
             return
         if not self.is_trained:
             self.train(vectors)
-        with _lists_apart():
+        with self._memory.growing(vectors.nbytes):
             self._index.add_with_ids(vectors, new_ids)
         self._ids.add(new_ids)
         if self._gpu is not None:
@@ -585,32 +585,6 @@ class FaissIndex:
         """(d,) the middle of an inverted list."""
         middle: Vectors = self._index.quantizer.reconstruct(number)
         return middle
-
-
-#: glibc's names for what is set below, and the largest value that it sets by itself.
-_M_MMAP_THRESHOLD, _APART_FROM_BYTES, _APART_AT_MOST = -3, 1 << 16, 1 << 25
-
-
-@contextlib.contextmanager
-def _lists_apart() -> Iterator[None]:
-    """Give every list that grows pages of its own, where the system's allocator is glibc's.
-
-    A list that is full moves to twice its size. In memory that others have left, the half it does not need
-    yet is taken all the same: inverted lists took 1.3 times their size, on pages of their own 1.1 times.
-    """
-    set_threshold = functools.partial(_mallopt(), _M_MMAP_THRESHOLD)
-    set_threshold(_APART_FROM_BYTES)
-    try:
-        yield
-    finally:
-        set_threshold(_APART_AT_MOST)
-
-
-@functools.cache
-def _mallopt() -> Callable[[int, int], object]:
-    """The function of glibc; one that does nothing where there is none."""
-    found: Callable[[int, int], object] = getattr(ctypes.CDLL(None), "mallopt", max)
-    return found
 
 
 def _blurred(xb: Vectors) -> Vectors:
