@@ -31,7 +31,7 @@ print((resident() - before) / (n * (2 * d + 8)))
 def test_lists_that_grow_take_little_more_than_their_size() -> None:
     """In a process of its own: 240 programs, and each list has moved many times."""
     done = subprocess.run([sys.executable, "-c", _GROW], capture_output=True, text=True, check=True)
-    assert 0.9 < float(done.stdout) < 1.25
+    assert 0.85 < float(done.stdout) < 1.08  # 1.16 without
 
 
 def test_another_allocator_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
