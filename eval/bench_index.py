@@ -63,6 +63,8 @@ BATCHES = (1, 64, 1024)
 #: Programs that are added to both sides, and that are taken out, one by one.
 ADDED_TO_BOTH, N_CHANGES = 200, 8
 QUERIES_FOR_RECALL = 256
+#: LanceDB takes seconds for so many, at each of several efforts.
+QUERIES_FOR_LANCE = 32
 
 SEARCH_GOAL, RERANK_GOAL, RECALL_GOAL, ADD_GOAL, REMOVE_GOAL_MS, OPEN_GOAL = 1.10, 1.3, 0.99, 0.85, 15.0, 0.5
 MEMORY_GOAL_GB = 12.0
@@ -366,6 +368,7 @@ def _lance_rows(
 
     d = asked.shape[1]
     lance = LanceAnn(folder, d, programs(n, d, seed))
+    wanted = wanted[:QUERIES_FOR_LANCE]
     some = asked[: wanted.shape[0]]
     ours_recall = recall_of(sides.ours(some).ids, wanted)
     effort, recall = lance.effort_for(some, K, ours_recall, lambda ids: recall_of(ids, wanted))

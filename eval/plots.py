@@ -302,8 +302,8 @@ def cost_plot(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
     """How costs grow with a size: one panel below the other, both axes logarithmic.
 
     Args:
-        panels: What is measured, in words, to its lines: (size, cost) points by name, at most four names
-            in all, which have the same colour in each panel.
+        panels: What is measured, in words, to its lines: (size, cost) points by name, at most eight names
+            in all, which look the same in each panel.
         x: What the sizes are of.
 
     Returns:
@@ -315,10 +315,14 @@ def cost_plot(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
     sizes = sorted({size for lines in panels.values() for points in lines.values() for size, _ in points})
     for axes, (title, lines) in zip(every, panels.items(), strict=True):
         for name, points in lines.items():
-            colour = _COLOURS[names.index(name) % len(_COLOURS)]
-            axes.plot(*zip(*sorted(points), strict=True), "o-", color=colour, label=name, markersize=4)
+            more, place = divmod(names.index(name), len(_COLOURS))
+            style = "s--" if more else "o-"
+            axes.plot(
+                *zip(*sorted(points), strict=True), style, color=_COLOURS[place], label=name, markersize=4
+            )
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xticks(sizes, [_short(int(size)) for size in sizes])
         axes.minorticks_off()
         axes.set_ylabel(title)
