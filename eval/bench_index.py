@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from eval.bench import processor_name, take_turns
 from index.base import Ids, SearchResult, Vectors
-from index.drift import recall_of
+from index.drift import near, recall_of
 from index.engines import (
     COMPRESSED,
     TRAIN_PER_LIST,
@@ -140,15 +140,6 @@ def parse_size(words: str) -> int:
 
 
 # --- Vectors ---
-
-
-def near(middle: Vectors, cosine: float, rng: np.random.Generator) -> Vectors:
-    """Unit vectors at about this cosine to the rows of ``middle`` (n, d), each in its own direction."""
-    noise = rng.standard_normal(middle.shape, dtype=np.float32)
-    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
-    found = cosine * middle + np.sqrt(np.float32(1 - cosine**2)) * noise
-    unit: Vectors = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
-    return unit
 
 
 def program_vectors(number: int, n: int, d: int, seed: int) -> Vectors:

@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 
 from eval.bench import processor_name, take_turns
-from eval.bench_index import PROGRAM_FRAMES, D, K, near, program_vectors
+from eval.bench_index import PROGRAM_FRAMES, D, K, program_vectors
 from index.base import Ids, SearchResult, Vectors
 from index.catalog import Catalog, ModelInfo, NewAsset, NewProgram
-from index.drift import recall_of
+from index.drift import near, recall_of
 from index.engines import engine_bytes
 from index.exact import best_first
 from index.live import LiveIndex

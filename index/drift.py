@@ -100,14 +100,19 @@ def measure(
         imbalance: Of its lists.
         n: Vectors in all.
     """
-    rng = np.random.default_rng(0)
-    middle = widened(sample)
-    noise = rng.standard_normal(middle.shape, dtype=np.float32)
-    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
-    queries = QUERY_COSINE * middle + np.sqrt(np.float32(1 - QUERY_COSINE**2)) * noise
+    queries = near(widened(sample), QUERY_COSINE, np.random.default_rng(0))
     wanted = search_blocks(((ids, widened(vectors)) for ids, vectors in blocks()), queries, K)
     recall = recall_of(search(queries, K).ids, wanted.ids)
     return Drift(now_utc(), n, imbalance, recall)
+
+
+def near(middle: Vectors, cosine: float, rng: np.random.Generator) -> Vectors:
+    """Unit vectors at about this cosine to the rows of ``middle`` (n, d), each in its own direction."""
+    noise = rng.standard_normal(middle.shape, dtype=np.float32)
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    found = cosine * middle + np.sqrt(np.float32(1 - cosine**2)) * noise
+    unit: Vectors = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def recall_of(got: Ids, wanted: Ids) -> float:

@@ -559,10 +559,8 @@ class FaissIndex:
         if used == 0:
             return
         block = faiss.rev_swig_ptr(lists.get_codes(number), (full + 1) * block_size)[full * block_size :]
-        codes, packer = (
-            np.zeros((per_block, int(self._index.code_size)), np.uint8),
-            self._index.get_CodePacker(),
-        )
+        packer = self._index.get_CodePacker()
+        codes = np.zeros((per_block, int(self._index.code_size)), dtype=np.uint8)
         packer.unpack_all(faiss.swig_ptr(block), faiss.swig_ptr(codes))
         codes[used:] = 0
         packer.pack_all(faiss.swig_ptr(codes), faiss.swig_ptr(block))
