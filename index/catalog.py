@@ -25,6 +25,7 @@ Shape letters: ``n`` frames, ``d`` dimensions; ``m`` sounds, ``ds`` their dimens
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import threading
 import warnings
@@ -40,8 +41,11 @@ import pyarrow as pa
 from lancedb.index import BTree
 from numpy.typing import NDArray
 
+from index import link_rows
 from index.base import Ids, Vectors
+from index.clip_rows import CLIP_COLUMNS, ClipBatch
 from index.errors import CatalogError, ModelMismatchError
+from index.link_rows import BASIS_COLUMNS, LinkBases
 from index.places import LocalPlace, Place, WriterLock, place_of
 from index.rows import (
     KINDS,
@@ -55,6 +59,7 @@ from index.rows import (
     ModelInfo,
     NewAsset,
     NewProgram,
+    NightRecord,
     ProgramFrames,
     ProgramRecord,
     ReviewRecord,
@@ -77,6 +82,7 @@ __all__ = [
     "ModelInfo",
     "NewAsset",
     "NewProgram",
+    "NightRecord",
     "ProgramFrames",
     "ProgramRecord",
     "ReviewRecord",
@@ -89,7 +95,7 @@ STORE_KIND = "program-matcher store"
 _STORE_FILE = "store.json"
 
 _PRIMARY = {"lance-schema:unenforced-primary-key": "true"}
-_TABLES = ("models", "programs", "assets", "frames", "sounds", "clips", "links", "reviews")
+_TABLES = ("models", "programs", "assets", "frames", "sounds", "clips", "links", "reviews", "nights")
 #: What the column ``kind`` of ``models`` says of the model of each kind of descriptor.
 _MODEL_KINDS: dict[Kind, str] = {"frames": "", "sounds": "sound"}
 #: Parts of one SQL filter; longer lists are cut.
@@ -189,18 +195,13 @@ def _schemas(d: int, sound_d: int | None = None) -> dict[str, pa.Schema]:
                 ("sound_vectors", pa.large_binary()),
             ]
         ),
-        "links": pa.schema(
-            [
-                key("clip_id", text),
-                ("decision", text),
-                ("program_id", text),
-                ("confidence", real),
-                whole("catalog_version"),
-                ("linked_at", text),
-                ("answer", text),
-            ]
-        ),
+        "links": link_rows.schema(key("clip_id", text)),
         "reviews": pa.schema([("clip_id", text), ("program_id", text), ("verdict", text), ("at", text)]),
+        "nights": pa.schema(
+            [key("night", pa.int64()), ("at", text), ("epoch", text)]
+            + [whole(name) for name in ("known", "catalog_version")]
+            + [("summary", text)]
+        ),
     }
     if sound_d is not None:
         schemas["sounds"] = descriptors(sound_d)
@@ -518,17 +519,60 @@ class Catalog:
                         yield _stored_clip(row, d, sound_d)
 
     def links(self, clip_ids: Sequence[str] | None = None) -> list[LinkRecord]:
-        """The links of all clips (or of some), by clip id."""
+        """The links of all clips (or of some), by clip id; without what they rest on, and their history."""
+        columns = list(link_rows.PLAIN)
         if clip_ids is None:
-            rows = self._rows("links")
+            rows = self._rows("links", columns=columns)
         else:
             parts = _chunks(clip_ids, _FILTER_PARTS)
-            rows = [row for part in parts for row in self._rows("links", _one_of("clip_id", part))]
-        return sorted((LinkRecord(**row) for row in rows), key=lambda record: record.clip_id)
+            rows = [row for part in parts for row in self._rows("links", _one_of("clip_id", part), columns)]
+        return sorted(map(link_rows.plain_link, rows), key=lambda record: record.clip_id)
+
+    def whole_links(self, clip_ids: Sequence[str]) -> dict[str, LinkRecord]:
+        """The links of some clips by clip id, with what they rest on and their history."""
+        parts = _chunks(clip_ids, _FILTER_PARTS)
+        rows = [row for part in parts for row in self._rows("links", _one_of("clip_id", part))]
+        return {row["clip_id"]: link_rows.whole_link(row) for row in rows}
+
+    def link_bases(self) -> LinkBases:
+        """What the links of all clips rest on, by column.
+
+        Raises:
+            CatalogError: The table is damaged.
+        """
+        table = self._tables.get("links")
+        if table is None or not set(BASIS_COLUMNS) <= set(table.schema.names):
+            return LinkBases.of(())  # of an earlier version: nothing is known of any
+        with self._reading("links"):
+            return LinkBases.of(table.search().select(list(BASIS_COLUMNS)).to_batches(_BATCH_ROWS))
+
+    def iter_clip_batches(self, clips: int = 2048) -> Iterator[ClipBatch]:
+        """Stream the descriptors of all kept clips, by column, so many clips at a time at most.
+
+        Raises:
+            CatalogError: The table is damaged.
+        """
+        table = self._tables.get("clips")
+        if table is None:
+            return
+        columns = [name for name in CLIP_COLUMNS if name in table.schema.names]
+        d, sound_d = self.model.d, 0 if self.sound_model is None else self.sound_model.d
+        with self._reading("clips"):
+            for batch in table.search().select(columns).to_batches(clips):
+                yield ClipBatch.of(batch, d, sound_d)
+
+    def clip_dates(self) -> dict[str, str]:
+        """When each clip's descriptors were kept, by clip id, in order of the ids."""
+        rows = self._rows("clips", columns=["clip_id", "kept_at"])
+        return {row["clip_id"]: row["kept_at"] for row in sorted(rows, key=lambda row: row["clip_id"])}
 
     def reviews(self) -> list[ReviewRecord]:
         """All reviews, the oldest first."""
         return sorted((ReviewRecord(**row) for row in self._rows("reviews")), key=lambda record: record.at)
+
+    def nights(self) -> list[NightRecord]:
+        """The re-links that were committed, the first one first."""
+        return sorted((NightRecord(**row) for row in self._rows("nights")), key=lambda record: record.night)
 
     def counts(self) -> dict[str, int]:
         """How many live programs, assets, frames and sounds of theirs, clips, links and reviews there are."""
@@ -908,9 +952,34 @@ class Writer:
         """
         self.check_open()
         _refuse_twice("clip_id", [link.clip_id for link in links])
-        rows = [asdict(replace(link, linked_at=link.linked_at or now_utc())) for link in links]
+        rows = [link_rows.to_row(link) for link in links]
         if rows:
             self._merge("links", "clip_id", rows)
+
+    def put_all_links(self, parts: Iterable[Sequence[LinkRecord]]) -> None:
+        """As :meth:`put_links`, of any number of links, which are asked for as they are written.
+
+        Args:
+            parts: Links, some at a time; no clip may come twice.
+        """
+        self.check_open()
+        schema = self.catalog._schemas()["links"]
+        batches = (
+            pa.RecordBatch.from_pylist([link_rows.to_row(link) for link in part], schema=schema)
+            for part in parts
+            if part
+        )
+        first = next(batches, None)
+        if first is None:
+            return
+        reader = pa.RecordBatchReader.from_batches(schema, itertools.chain([first], batches))
+        with self._changing("links") as table:
+            _upsert(table, "clip_id").execute(reader)
+
+    def put_night(self, night: NightRecord) -> None:
+        """Book a re-link that is committed, in place of one of the same number."""
+        self.check_open()
+        self._merge("nights", "night", [asdict(replace(night, at=night.at or now_utc()))])
 
     def put_review(self, review: ReviewRecord) -> None:
         """Append what a person said."""
@@ -1003,8 +1072,7 @@ class Writer:
 
     def _merge(self, name: str, key: str, rows: list[dict[str, Any]]) -> None:
         with self._changing(name) as table:
-            merge = table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
-            merge.execute(pa.Table.from_pylist(rows, schema=self.catalog._schemas()[name]))
+            _upsert(table, key).execute(pa.Table.from_pylist(rows, schema=self.catalog._schemas()[name]))
 
     def _append_descriptors(self, kind: Kind, stream: _AssetStream, batches: Iterator[_Columns]) -> None:
         """One commit for the whole program, however long: batches are written as they come."""
@@ -1288,6 +1356,10 @@ def _refuse_foreign(place: Place) -> None:
         raise CatalogError(
             f"{place} is not a store and not empty (it holds {min(foreign)!r}). Use another --store."
         )
+
+
+def _upsert(table: Any, key: str) -> Any:
+    return table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
 
 
 def _open_table(connection: Any, name: str) -> Any:

@@ -279,6 +279,30 @@ class StoredClip:
                 raise ValueError(f"clip {self.record.clip_id} has sound but names no sound_model")
 
 
+@dataclass(frozen=True, eq=False)
+class LinkBasis:
+    """What an answer rests on: while none of this changes, asking again gives the same answer.
+
+    Attributes:
+        epoch: Of everything that is not the catalogue's: settings, calibration, rules; "" if not known.
+        known: The highest number that a program of the catalogue had.
+        night: Re-links that were committed before; those that came later looked at this answer too.
+        reviews: How many times people had spoken of the clip.
+        kept_at: When the clip's descriptors were kept.
+        numbers: (m,) int64, ascending: the programs that any descriptor had a neighbour of that counts.
+        bars: (r,) float32: the similarity that a frame must reach to count for each of the clip's
+            descriptors: those of its frames as they are stored, then those of its sounds.
+    """
+
+    epoch: str = ""
+    known: int = 0
+    night: int = 0
+    reviews: int = 0
+    kept_at: str = ""
+    numbers: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    bars: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+
+
 @dataclass(frozen=True)
 class LinkRecord:
     """The answer for one clip; a later one replaces it.
@@ -291,6 +315,8 @@ class LinkRecord:
         catalog_version: What :meth:`Catalog.version` was.
         linked_at: UTC, ISO 8601; set by :meth:`Writer.put_links` where empty.
         answer: The whole answer, a JSON object.
+        basis: What it rests on; None where that is not known, or was not asked for.
+        history: What the answer was before and why it changed, the oldest first: goes into JSON.
     """
 
     clip_id: str
@@ -300,6 +326,8 @@ class LinkRecord:
     catalog_version: int
     answer: str
     linked_at: str = ""
+    basis: LinkBasis | None = field(default=None, compare=False)
+    history: tuple[Mapping[str, Any], ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         _check_text("clip_id", self.clip_id, empty_ok=False)
@@ -333,6 +361,27 @@ class ReviewRecord:
         _check_text("verdict", self.verdict, empty_ok=False)
         if self.program_id is not None:
             _check_text("program_id", self.program_id, empty_ok=False)
+
+
+@dataclass(frozen=True)
+class NightRecord:
+    """A re-link that was committed.
+
+    Attributes:
+        night: Its number, from 1.
+        epoch: Of all answers since, see :class:`LinkBasis`.
+        known: The highest number that a program of the catalogue had.
+        catalog_version: What :meth:`Catalog.version` was.
+        summary: What it did, a JSON object.
+        at: UTC, ISO 8601; set by :meth:`Writer.put_night` where empty.
+    """
+
+    night: int
+    epoch: str
+    known: int
+    catalog_version: int
+    summary: str = "{}"
+    at: str = ""
 
 
 @dataclass(frozen=True)

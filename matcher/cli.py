@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from matcher.errors import InputError, MatcherError, MissingDependencyError
+from matcher.steps import Step
 
 if TYPE_CHECKING:
     from eval.bench import BenchTable
@@ -426,38 +427,57 @@ class _AnswerPrinter:
             print_table("", ANSWER_COLUMNS, [answer_row(answer) for answer in self._answers])
 
 
-@app.command(epilog="Example:  matcher relink --full --report reports/tonight")
+@app.command(epilog="Examples:  matcher relink --report reports/tonight  |  matcher relink --full --accept")
 def relink(
-    full: Annotated[bool, typer.Option("--full", help="Every kept clip; today's only way.")] = True,  # noqa: ARG001
-    report: Annotated[Path | None, typer.Option(help="Folder for the list of changes.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Every kept clip, whatever has changed.")] = False,
+    since: Annotated[
+        int | None, typer.Option(min=0, help="Compare again with programs newer than this catalog version.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Folder for what changed, and why.")] = None,
+    accept: Annotated[bool, typer.Option("--accept", help="Commit, whatever share changes.")] = False,
+    brake: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of links above which nothing is committed.")
+    ] = 0.05,
+    skip: Annotated[
+        list[Step] | None, typer.Option(help="Leave out a step of the housekeeping; may be repeated.")
+    ] = None,
     top: Top = 5,
     store: Store = DEFAULT_STORE,
     config: Config = None,
     wait: Wait = 0.0,
     json: Json = False,
 ) -> None:
-    """Answer all kept clips again, from their kept descriptors."""
-    from matcher.pipeline import relink_all
-    from matcher.relink import Changes
-    from matcher.show import print_json, progress_bar, summary
+    """Answer again the kept clips whose links can have changed, and commit all of it at once.
+
+    No video is decoded. Stopped or killed, it goes on where it was when run again.
+    """
+    from matcher.housekeeping import keep_house
+    from matcher.relink import Order
+    from matcher.relink import relink as relink_clips
+    from matcher.relink_report import write_report
+    from matcher.show import print_json, say, summary
+    from matcher.show_night import NightBars, described
     from matcher.store import open_catalog, open_linker, translated
 
     started = time.monotonic()
     settings = _settings(config)
     catalog = open_catalog(store)
-    changes = Changes()
+    order = Order(top, full, since, accept, brake)
+    show = (lambda answer: print_json(answer.to_json())) if json else None
     with translated(), catalog.writing(wait_seconds=wait) as writer:
         linker = open_linker(catalog, settings)
-        with progress_bar("re-linking", catalog.counts()["clips"]) as bar:
-            for answer, before in relink_all(writer, linker, top=top):
-                changes.see(answer, before)
-                bar.step(answer.clip_id)
-                if json:
-                    print_json(answer.to_json())
-        writer.compact()
-    if report is not None:
-        changes.write(report, catalog_version=catalog.version(), settings_digest=settings.digest())
-    summary(changes.counts(), time.monotonic() - started)
+        with NightBars(show) as bars:
+            night = relink_clips(
+                writer, linker, order, watch=bars,
+                before_commit=lambda night: write_report(report, night, catalog),
+            )  # fmt: skip
+        say(described(night))
+        kept = keep_house(writer, settings.index, skip=skip or ())
+    for line in (*kept.problems, *kept.advice):
+        say(line)
+    summary({**night.decisions, "changed": night.moving}, time.monotonic() - started)
+    if kept.problems:
+        raise typer.Exit(4)
 
 
 @app.command(

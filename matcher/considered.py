@@ -125,6 +125,19 @@ def key_of(look: Look) -> tuple[str, int]:
     return look.view, len(look)
 
 
+@dataclass(frozen=True, eq=False)
+class Rest:
+    """What the candidates of one look rest on.
+
+    Attributes:
+        bars: (n,) float32: the similarity that another frame must reach to be a neighbour that counts.
+        programs: Positions of the programs that have such a neighbour, or are named all the same; ascending.
+    """
+
+    bars: NDArray[np.float32]
+    programs: NDArray[np.int32]
+
+
 @dataclass(frozen=True)
 class Considered:
     """A clip with everything that speaks for any program.
@@ -133,15 +146,22 @@ class Considered:
         clip: Its descriptors.
         view: The state of the index that was searched.
         by_look: Candidates of each look, in the order of ``clip.looks``.
+        rests: What each of these rests on; None of a look that was not searched.
     """
 
     clip: Descriptors
     view: CatalogView
     by_look: tuple[list[Assessed], ...]
+    rests: tuple[Rest | None, ...] = ()
 
     def by_key(self) -> dict[tuple[str, int], list[Assessed]]:
         """Candidates by :func:`key_of` their look."""
         return {key_of(look): found for look, found in zip(self.clip.looks, self.by_look, strict=True)}
+
+    def rests_by_key(self) -> dict[tuple[str, int], Rest]:
+        """What the candidates of each look rest on, by :func:`key_of` the look."""
+        pairs = zip(self.clip.looks, self.rests, strict=False)
+        return {key_of(look): rest for look, rest in pairs if rest is not None}
 
     def assessed(self) -> list[Assessed]:
         """Every candidate of the pictures, best first; of several looks at one program the best counts."""
@@ -159,7 +179,10 @@ class Considered:
     def without_sound(self) -> Considered:
         """The same of the pictures alone."""
         by_look = [found for look, found in self._pairs() if look.kind == "picture"]
-        return Considered(replace(self.clip, sound=None), self.view, tuple(by_look))
+        rests = [
+            rest for look, rest in zip(self.clip.looks, self.rests, strict=False) if look.kind == "picture"
+        ]
+        return Considered(replace(self.clip, sound=None), self.view, tuple(by_look), tuple(rests))
 
     def joined(self, link_log_odds: float) -> list[Joined]:
         """Every candidate of either, best first; see :func:`join`."""

@@ -5,6 +5,7 @@ Nothing here decodes, encodes or writes; a re-link runs the same code on kept de
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.protocols import Searchable
+from index.rows import LinkBasis
 from index.view import CatalogView
 from matcher.agreement import FEW_LINES, agreements, rank_agreed
 from matcher.background import Background
@@ -22,6 +24,7 @@ from matcher.considered import (
     Considered,
     Joined,
     Part,
+    Rest,
     aligned_parts,
     is_seen,
     key_of,
@@ -49,9 +52,11 @@ from matcher.records import (
     Kind,
     Link,
     Look,
+    Reviewed,
     Segment,
 )
 from matcher.sound import HALF_PATCH_SECONDS
+from matcher.verdicts import Verdict
 from matcher.voting import Candidate, Hits, ballot, best_rival, collect_hits, vote
 
 #: Log-odds of a view's few probes that make all frames worth looking at through it.
@@ -60,6 +65,8 @@ PROMISE = -5.0
 LEAST_VOTES = 0.1
 #: Log-odds that are reported where nothing aligns.
 NO_EVIDENCE = -1000.0
+#: Raise it when the same descriptors and settings come to give another answer: all clips are then re-linked.
+RULES = 1
 #: Tries to answer from one state of a catalogue that another thread keeps refreshing.
 _ATTEMPTS = 3
 
@@ -154,9 +161,40 @@ class Linker:
         """The state of the catalog that is searched."""
         return self._live.version
 
-    def link(self, clip_id: str, path: str, clip: Descriptors, *, model: str, top: int) -> Answer:
+    def epoch(self, top: int) -> str:
+        """Hash of all that an answer with ``top`` guesses depends on but the catalogue: 12 hex digits."""
+        index = self._settings.index
+        words = [
+            RULES, top, self._calibration.version, index.search, index.stretches, self._sound is not None,
+            self._voting.model_dump_json(), self._settings.sound.model_dump_json(),
+            self._settings.decision.model_dump_json(),
+        ]  # fmt: skip
+        return hashlib.sha256(repr(words).encode()).hexdigest()[:12]
+
+    def basis(self, considered: Considered, *, top: int) -> LinkBasis:
+        """What the answer with ``top`` guesses rests on, as far as the catalogue and the settings go."""
+        records = considered.view.program_records
+        rests = [rest for rest in considered.rests if rest is not None]
+        programs = np.unique(np.concatenate([np.zeros(0, np.int32), *(rest.programs for rest in rests)]))
+        return LinkBasis(
+            epoch=self.epoch(top),
+            known=records[-1].number if records else 0,
+            numbers=np.array([records[program].number for program in programs], np.int64),
+            bars=np.concatenate([np.zeros(0, np.float32), *(rest.bars for rest in rests)]),
+        )
+
+    def link(
+        self,
+        clip_id: str,
+        path: str,
+        clip: Descriptors,
+        *,
+        model: str,
+        top: int,
+        verdict: Verdict | None = None,
+    ) -> Answer:
         """Answer one clip; ``top`` best guesses are named."""
-        return self.answer(clip_id, path, self.consider(clip), model=model, top=top)
+        return self.answer(clip_id, path, self.consider(clip), model=model, top=top, verdict=verdict)
 
     def consider(self, clip: Descriptors, known: Considered | None = None) -> Considered:
         """Everything that speaks for any program, look by look.
@@ -176,7 +214,9 @@ class Linker:
 
     def _consider(self, clip: Descriptors, known: Considered | None, kits: Mapping[Kind, Kit]) -> Considered:
         view = kits["picture"].view
-        done = known.by_key() if known is not None and known.view is view else {}
+        is_known = known is not None and known.view is view
+        done = known.by_key() if known is not None and is_known else {}
+        rests = known.rests_by_key() if known is not None and is_known else {}
         for kind, kit in kits.items():
             new = [(number, look) for number, look in enumerate(clip.looks) if key_of(look) not in done]
             new = [(number, look) for number, look in new if look.kind == kind]
@@ -186,14 +226,16 @@ class Linker:
             found = self._neighbours(np.concatenate([look.vectors for _, look in new]), kit)
             start = 0
             for number, look in new:
-                rows = slice(start, start + len(look))
-                start = rows.stop
+                own = found.rows(slice(start, start + len(look)))
+                start += len(look)
                 is_further = number > 0 and kind == "picture"
-                done[key_of(look)] = self._assess(clip, look, found.rows(rows), kit, is_further=is_further)
+                key = key_of(look)
+                done[key] = self._assess(clip, look, own, kit, is_further=is_further)
+                rests[key] = _rest(own, kit, [one.program for one in done[key]])
         by_look = [done.get(key_of(look), []) for look in clip.looks]
         if clip.sound is not None and "sound" in kits:
             by_look[-1] = self._with_seen(clip, by_look[-1], kits["picture"], kits["sound"])
-        return Considered(clip, view, tuple(by_look))
+        return Considered(clip, view, tuple(by_look), tuple(rests.get(key_of(look)) for look in clip.looks))
 
     def is_unsure(self, considered: Considered) -> bool:
         """Whether looking or listening again may help.
@@ -248,10 +290,48 @@ class Linker:
         }
         return [name for name in sorted(best, key=lambda name: -best[name]) if best[name] >= PROMISE]
 
-    def answer(self, clip_id: str, path: str, considered: Considered, *, model: str, top: int) -> Answer:
-        """What is said of a clip that has been considered; ``top`` best guesses are named."""
+    def answer(
+        self,
+        clip_id: str,
+        path: str,
+        considered: Considered,
+        *,
+        model: str,
+        top: int,
+        verdict: Verdict | None = None,
+    ) -> Answer:
+        """What is said of a clip that has been considered.
+
+        Args:
+            clip_id: The caller's name of it.
+            path: Its file.
+            considered: What speaks for any program.
+            model: Fingerprint of the encoder.
+            top: Best guesses that are named.
+            verdict: What people said of it; it goes before everything else.
+        """
         view = considered.view
         joined = self.joined(considered)
+        if verdict is not None and verdict.rejected:
+            joined = [
+                one for one in joined if view.program_records[one.program].program_id not in verdict.rejected
+            ]
+        answer = self._measured_answer(clip_id, path, considered, joined, model=model, top=top)
+        answer = replace(answer, basis=self.basis(considered, top=top))
+        return answer if verdict is None else _as_said(answer, verdict, view, joined)
+
+    def _measured_answer(
+        self,
+        clip_id: str,
+        path: str,
+        considered: Considered,
+        joined: Sequence[Joined],
+        *,
+        model: str,
+        top: int,
+    ) -> Answer:
+        """What the evidence says of a clip by itself."""
+        view = considered.view
         links = self._accepted(joined)
         best = links[0].confidence if links else max((a.confidence for a in joined), default=0.0)
         decision = decide(best, link=self._link_bar, review=self._review_bar)
@@ -464,6 +544,19 @@ def _hits(found: _Neighbours, kit: Kit) -> Hits:
     )  # fmt: skip
 
 
+def _rest(found: _Neighbours, kit: Kit, named: Sequence[int]) -> Rest:
+    """What the candidates of a look rest on: its neighbours above the level of chance, and no others.
+
+    Where there are k of them, a further one counts if it is nearer than the last: as near, it comes after
+    those that were there before.
+    """
+    bars = found.level
+    if found.similarity.shape[1] >= kit.k:
+        bars = np.maximum(bars, found.similarity[:, -1])
+    counts = (found.program >= 0) & (found.similarity >= found.level[:, None])
+    return Rest(bars, np.union1d(found.program[counts], named).astype(np.int32))
+
+
 def _says_enough(look: Look, matches: Sequence[Match]) -> bool:
     """Whether a sound that aligns is more than one word; see :data:`matcher.decision.LEAST_HEARD`."""
     if not matches:
@@ -499,6 +592,28 @@ def _seen(
     sight = sight_of(looks, found.matches, _band_reader(pictures))
     evidence = replace(found.evidence, sight=sight)
     return replace(found, evidence=evidence, log_odds=weights.log_odds(evidence))
+
+
+def _as_said(answer: Answer, verdict: Verdict, view: CatalogView, joined: Sequence[Joined]) -> Answer:
+    """An answer with what people said in place of what was measured.
+
+    A program that is in the catalogue no more cannot be linked; until it is again, the evidence decides.
+    """
+    best = answer.links[0] if answer.links else None
+    reviewed = Reviewed(
+        verdict.word, verdict.program_id, tuple(sorted(verdict.rejected)), verdict.at,
+        answer.decision, None if best is None else best.program_id, answer.confidence, verdict.reviews,
+    )  # fmt: skip
+    answer = replace(answer, reviewed=reviewed)
+    if verdict.word == "none":
+        return replace(answer, decision="none", links=())
+    if verdict.program_id is None or all(
+        record.program_id != verdict.program_id for record in view.program_records
+    ):
+        return answer
+    named = [one for one in joined if view.program_records[one.program].program_id == verdict.program_id]
+    segments = _link(view, named[0]).segments if named and named[0].parts else ()
+    return replace(answer, decision="linked", links=(Link(verdict.program_id, 1.0, segments),))
 
 
 def failed(clip_id: str, path: str, failure: Failure, *, model: str, catalog_version: int) -> Answer:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from index.rows import ClipRecord, LinkRecord, ModelInfo, NewAsset, NewProgram, StoredClip
+from index.rows import ClipRecord, ModelInfo, NewAsset, NewProgram, StoredClip, now_utc
 from matcher.agreement import LEAST_STANDING
+from matcher.changes import link_record
 from matcher.config import Settings
 from matcher.considered import Considered
 from matcher.decode import Sampling
@@ -25,6 +26,7 @@ from matcher.listen import Listener, listener_of
 from matcher.records import SOUND, Answer, Descriptors, Failure, Look, rounded
 from matcher.second_look import SecondLook
 from matcher.store import translated
+from matcher.verdicts import verdicts_of
 
 if TYPE_CHECKING:
     from index.catalog import Catalog, Writer
@@ -202,6 +204,7 @@ def query_clips(
     clips = [job for job in jobs if isinstance(job, ClipJob)]
     marks = {job.clip_id: fingerprint_files([job.path], models, settings.sampling.clips) for job in clips}
     known = set() if kept is None else _unchanged(kept, marks)
+    verdicts = {} if kept is None else verdicts_of(kept.reviews())
     described = describe_files(
         (job.path for job in clips if job.clip_id not in known), encoder, sampling,
         on_frames=on_frames, are_clips=True, listener=listener,
@@ -239,7 +242,10 @@ def query_clips(
                 stored, record=replace(stored.record, path=str(job.path.absolute()), title=job.title)
             )
             considered = linker.consider(descriptors_of(stored))
-        yield linker.answer(job.clip_id, str(job.path), considered, model=model, top=top), stored
+        answer = linker.answer(
+            job.clip_id, str(job.path), considered, model=model, top=top, verdict=verdicts.get(job.clip_id)
+        )
+        yield answer, stored
 
 
 def listen_again(
@@ -292,58 +298,34 @@ def keep(
     What was passed on is stored also where the caller stops early (Ctrl-C) and closes this generator.
     """
     batch: list[tuple[Answer, StoredClip]] = []
+    night = last_night(writer.catalog)
     try:
         for answer, stored in answers:
             if stored is not None:
                 batch.append((answer, stored))
             if len(batch) == KEEP_BATCH:
                 full, batch = batch, []
-                _store(writer, full)
+                _store(writer, full, night)
             yield answer
     finally:
-        _store(writer, batch)
+        _store(writer, batch, night)
 
 
-def relink_all(writer: Writer, linker: Linker, *, top: int) -> Iterator[tuple[Answer, LinkRecord | None]]:
-    """Answer every kept clip again from its descriptors; nothing is decoded.
-
-    Yields:
-        The new answer and the link that was there before.
-    """
-    catalog = writer.catalog
-    before = {link.clip_id: link for link in catalog.links()}
-    batch: list[LinkRecord] = []
-    try:
-        for clip in catalog.iter_clips():
-            record = clip.record
-            answer = linker.link(
-                record.clip_id, record.path, descriptors_of(clip), model=record.model, top=top
-            )
-            batch.append(link_record(answer))
-            if len(batch) == KEEP_BATCH:
-                writer.put_links(batch)
-                batch = []
-            yield answer, before.get(record.clip_id)
-    finally:  # also when interrupted: what was said is kept
-        writer.put_links(batch)
+def last_night(catalog: Catalog) -> int:
+    """The number of the last re-link that was committed; 0 before the first."""
+    return max((record.night for record in catalog.nights()), default=0)
 
 
-def link_record(answer: Answer) -> LinkRecord:
-    """An answer as the row that ``links`` keeps."""
-    return LinkRecord(
-        clip_id=answer.clip_id,
-        decision=answer.decision,
-        program_id=answer.program_id,
-        confidence=answer.confidence,
-        catalog_version=answer.catalog_version,
-        answer=json.dumps(answer.to_json()),
-    )
-
-
-def _store(writer: Writer, batch: Sequence[tuple[Answer, StoredClip]]) -> None:
+def _store(writer: Writer, batch: Sequence[tuple[Answer, StoredClip]], night: int) -> None:
     if batch:
+        before = writer.catalog.whole_links([answer.clip_id for answer, _ in batch])
         writer.put_clips([stored for _, stored in batch])
-        writer.put_links([link_record(answer) for answer, _ in batch])
+        writer.put_links(
+            [
+                link_record(answer, before.get(answer.clip_id), kept_at=stored.record.kept_at, night=night)
+                for answer, stored in batch
+            ]
+        )
 
 
 def _unchanged(kept: Catalog, marks: Mapping[str, str]) -> set[str]:
@@ -358,7 +340,8 @@ def _stored_clip(
 ) -> StoredClip:
     record = ClipRecord(
         job.clip_id, str(job.path.absolute()), job.title, clip.duration_seconds, clip.frames_seen, model,
-        mark, sound_model="" if listener is None else listener.encoder.info.fingerprint,
+        mark, kept_at=now_utc(),
+        sound_model="" if listener is None else listener.encoder.info.fingerprint,
     )  # fmt: skip
     further = tuple((look.view, look.t_seconds, look.vectors) for look in clip.further)
     return StoredClip(record, clip.t_seconds, clip.vectors, further, _pair(clip.sound))

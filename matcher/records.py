@@ -6,11 +6,13 @@ of their own file. Similarities are cosines: higher is better.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from index.rows import LinkBasis
 
 Decision = Literal["linked", "review", "none"]
 #: What a look is of, and what an aligned stretch rests on.
@@ -202,6 +204,31 @@ class Heard:
 
 
 @dataclass(frozen=True)
+class Reviewed:
+    """What a person said of the clip, and what would be answered without.
+
+    Attributes:
+        word: "program" or "none"; None where only some programs were rejected.
+        program_id: The program named.
+        rejected: Programs that the clip is not from.
+        at: When: UTC, ISO 8601.
+        decision: What the matcher would have decided, the rejected programs left aside.
+        best: The program it would have put first; None without any.
+        confidence: Of that.
+        reviews: How many times anybody spoke of the clip.
+    """
+
+    word: Literal["program", "none"] | None
+    program_id: str | None
+    rejected: tuple[str, ...]
+    at: str
+    decision: Decision
+    best: str | None
+    confidence: float
+    reviews: int = 1
+
+
+@dataclass(frozen=True)
 class Failure:
     """Why a file has no answer."""
 
@@ -225,6 +252,8 @@ class Answer:
         looks: Views that the clip was looked at through; 1 where the first look was enough.
         heard: Whose sound it is; None where it is nobody's, or nobody listened.
         patches: Patches of its sound that say something: 0 of a silent clip; None where nobody listened.
+        reviewed: What a person said of it; the decision is then that person's. None where nobody did.
+        basis: What it rests on, for whoever keeps it.
     """
 
     clip_id: str
@@ -238,6 +267,8 @@ class Answer:
     looks: int = 1
     heard: Heard | None = None
     patches: int | None = None
+    reviewed: Reviewed | None = None
+    basis: LinkBasis | None = field(default=None, compare=False)
 
     @property
     def program_id(self) -> str | None:
@@ -269,6 +300,7 @@ class Answer:
             "passes": 1 if self.looks == 1 else 2,
             "sound": None if self.heard is None else _rounded(asdict(self.heard)),
             "patches": self.patches,
+            "reviewed": None if self.reviewed is None else _rounded(asdict(self.reviewed)),
         }
 
 

@@ -1,51 +1,344 @@
-"""The nightly batch: what changed since the links that were there before."""
+"""The nightly batch: answers again the clips whose links can have changed, and commits all of it at once.
+
+The order of the stages: which clips (:mod:`matcher.affected`) → their answers, part by part, each kept as it
+is done (:mod:`matcher.staging`) → what changed (:mod:`matcher.changes`) → a brake, if that is too much → one
+commit of the links, and one that books the night. Readers see the links of yesterday until then.
+
+A clip is answered from its kept descriptors; no video is decoded.
+"""
 
 from __future__ import annotations
 
-import csv
 import json
+import time
 from collections import Counter
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from index.rows import LinkRecord
+from index.rows import LinkRecord, NightRecord
+from matcher.affected import SECONDS_A_CLIP, Question, affected_clips
+from matcher.changes import CHANGE_KINDS, Change, change_of, link_record
+from matcher.errors import InputError
+from matcher.linking import Linker
+from matcher.pipeline import descriptors_of, last_night
 from matcher.records import Answer
+from matcher.staging import PART_CLIPS, Staging
+from matcher.verdicts import Verdict, verdicts_of
+
+if TYPE_CHECKING:
+    from index.catalog import Catalog, Writer
+
+#: Share of the links that may change in a night before somebody must say that it is right.
+BRAKE = 0.05
+#: So few changes stop nobody, whatever the share.
+FREE_CHANGES = 10
 
 
-@dataclass
-class Changes:
-    """Counts and lists what a re-link changed.
+class BrakeError(InputError):
+    """More links would change than are allowed to without a person's word; nothing was committed."""
+
+    kind = "brake"
+
+
+@dataclass(frozen=True)
+class Order:
+    """How a night is to be done.
 
     Attributes:
-        rows: One for each clip whose decision or program changed:
-            clip_id, decision and program before, decision and program after, confidence after.
+        top: Best guesses that are named.
+        full: Answer all clips.
+        since: See :class:`matcher.affected.Question`.
+        accept: Commit whatever share of the links changes.
+        brake: The share above which it does not without.
     """
 
-    rows: list[tuple[str, str, str, str, str, float]] = field(default_factory=list)
-    _decisions: Counter[str] = field(default_factory=Counter)
+    top: int = 5
+    full: bool = False
+    since: int | None = None
+    accept: bool = False
+    brake: float = BRAKE
 
-    def see(self, answer: Answer, before: LinkRecord | None) -> None:
-        """Take note of one clip's new answer and old link."""
-        self._decisions[answer.decision] += 1
-        was = ("", "") if before is None else (before.decision, before.program_id or "")
-        now = (answer.decision, answer.program_id or "")
-        if was != now:
-            self.rows.append((answer.clip_id, *was, *now, answer.confidence))
 
-    def counts(self) -> dict[str, int]:
-        """Clips by decision, and how many changed."""
-        return {name: self._decisions[name] for name in ("linked", "review", "none")} | {
-            "changed": len(self.rows)
-        }
+@dataclass(frozen=True)
+class Night:
+    """What a night did.
 
-    def write(self, folder: Path, *, catalog_version: int, settings_digest: str) -> None:
-        """Write ``changes.csv`` and ``summary.json`` into ``folder``, which is made if need be."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "changes.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(
-                ("clip_id", "decision_before", "program_before", "decision", "program", "confidence")
-            )
-            writer.writerows(self.rows)
-        figures = {"catalog_version": catalog_version, "settings": settings_digest, **self.counts()}
-        (folder / "summary.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    Attributes:
+        number: From 1; 0 where it was not committed.
+        catalog_version: The state of the catalogue.
+        epoch: Of the answers.
+        way: How the clips were found.
+        kept: Clips that are kept.
+        why: How many were answered, by why.
+        decisions: Those answered, by decision.
+        changes: All but "same".
+        counts: Of clips by kind of change.
+        figures: New vectors, scenes, estimates, seconds.
+        resumed: Clips that an interrupted run had answered already.
+    """
+
+    number: int
+    catalog_version: int
+    epoch: str
+    way: str
+    kept: int
+    why: Mapping[str, int]
+    decisions: Mapping[str, int]
+    changes: tuple[Change, ...]
+    counts: Mapping[str, int]
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    resumed: int = 0
+
+    @property
+    def answered(self) -> int:
+        """Clips that were answered again."""
+        return sum(self.counts.values())
+
+    @property
+    def moving(self) -> int:
+        """Links that came, went or turned, and decisions that changed, but for those that people changed."""
+        return sum(change.is_moving and not change.is_said for change in self.changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the single changes."""
+        words = {name: value for name, value in asdict(self).items() if name != "changes"}
+        return words | {"answered": self.answered, "moving": self.moving}
+
+
+class Watch:
+    """Who is told how far a night is; this one tells nobody."""
+
+    def comparing(self, n: int) -> None:
+        """There are so many clips to compare with new programs, at most."""
+
+    def compared(self, n: int) -> None:
+        """So many more were."""
+
+    def answering(self, n: int, done: int) -> None:
+        """There are so many clips to answer, and so many of them are done already."""
+
+    def answered(self, answer: Answer) -> None:
+        """One more was."""
+
+
+#: Answers some clips, in any order; see :func:`relink_shard`.
+Answerer = Callable[[Sequence[str], Mapping[str, Verdict]], Iterable[tuple[Answer, str]]]
+
+
+def relink_shard(
+    catalog: Catalog, linker: Linker, clip_ids: Sequence[str], verdicts: Mapping[str, Verdict], *, top: int
+) -> Iterator[tuple[Answer, str]]:
+    """Answer some kept clips from their descriptors; the same wherever it runs, and it writes nothing.
+
+    Yields:
+        Each clip's answer, and when its descriptors were kept; in no promised order.
+    """
+    for clip in catalog.iter_clips(clip_ids):
+        record = clip.record
+        answer = linker.link(
+            record.clip_id, record.path, descriptors_of(clip), model=record.model, top=top,
+            verdict=verdicts.get(record.clip_id),
+        )  # fmt: skip
+        yield answer, record.kept_at
+
+
+def relink(
+    writer: Writer,
+    linker: Linker,
+    order: Order,
+    *,
+    watch: Watch | None = None,
+    answerer: Answerer | None = None,
+    before_commit: Callable[[Night], None] | None = None,
+) -> Night:
+    """Do one night's work.
+
+    Stopped or killed at any moment, it goes on where it was when called again, if nothing has changed in
+    the store since; else it begins anew. Its commit is one: there is no half of it.
+
+    Args:
+        writer: Of the store; its lock is held throughout.
+        linker: Of the same store, at its present state.
+        order: How.
+        watch: Who is told how far it is.
+        answerer: Answers clips; default: this process, one after the other.
+        before_commit: Called when all is answered, also where the brake then stops it.
+
+    Raises:
+        BrakeError: Too many links would change; what was done is kept for a run that accepts it.
+        NotWritableError: The disk is full or read-only.
+    """
+    catalog, watch = writer.catalog, watch or Watch()
+    staging = Staging(catalog.place)
+    finished = _finish(writer, staging)
+    if finished is not None and not order.full:
+        return finished
+    started, cpu = time.monotonic(), time.process_time()
+    verdicts = verdicts_of(catalog.reviews())
+    plan = _begin(catalog, staging, linker, order, verdicts, watch)
+    affected, number = staging.affected(), last_night(catalog) + 1
+    answerer = answerer or partial(relink_shard, catalog, linker, top=order.top)
+    done = _answer_parts(catalog, staging, affected, verdicts, answerer, number, watch)
+    spent = {"seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - cpu}
+    night = _night(staging, plan, affected, number, resumed=done, spent=spent)
+    if before_commit is not None:
+        before_commit(night)
+    _brake(night, order)
+    _commit(writer, staging, plan, night)
+    return night
+
+
+def _begin(
+    catalog: Catalog,
+    staging: Staging,
+    linker: Linker,
+    order: Order,
+    verdicts: Mapping[str, Verdict],
+    watch: Watch,
+) -> Mapping[str, Any]:
+    """The plan that is under way, if the store is as it was then; else a new one."""
+    epoch = linker.epoch(order.top)
+    key = {
+        **{name: catalog.version_of(name) for name in ("programs", "clips", "links", "reviews", "nights")},
+        "epoch": epoch, "full": order.full, "since": order.since,
+    }  # fmt: skip
+    plan = staging.plan()
+    if plan is not None and plan["key"] == key:
+        return plan
+    question = Question(epoch, verdicts, order.full, order.since, _seconds_a_clip(catalog))
+    watch.comparing(catalog.counts()["clips"])
+    found = affected_clips(catalog, question, on_clips=watch.compared)
+    records = catalog.programs()
+    plan = {
+        "key": key,
+        "catalog_version": linker.version,
+        "known": records[-1].number if records else 0,
+        "phase": "answering",
+        "found": {name: value for name, value in asdict(found).items() if name != "why"},
+    }
+    staging.begin(plan, found.why)
+    return plan
+
+
+def _seconds_a_clip(catalog: Catalog) -> float:
+    """What an answer took in the last night that gave enough of them to tell."""
+    for night in reversed(catalog.nights()):
+        measured = json.loads(night.summary).get("figures", {}).get("cpu_seconds_a_clip")
+        if measured:
+            return float(measured)
+    return SECONDS_A_CLIP
+
+
+def _answer_parts(
+    catalog: Catalog,
+    staging: Staging,
+    affected: Sequence[tuple[str, str]],
+    verdicts: Mapping[str, Verdict],
+    answerer: Answerer,
+    number: int,
+    watch: Watch,
+) -> int:
+    """Answer what is not answered yet, a part at a time; returns how many clips were."""
+    starts = range(0, len(affected), PART_CLIPS)
+    parts = [(part, affected[start : start + PART_CLIPS]) for part, start in enumerate(starts)]
+    done = sum(len(clips) for part, clips in parts if staging.has(part))
+    watch.answering(len(affected), done)
+    for part, clips in parts:
+        if staging.has(part):
+            continue
+        why = dict(clips)
+        before = catalog.whole_links(list(why))
+        links: list[LinkRecord] = []
+        changes: list[Change] = []
+        for answer, kept_at in answerer(list(why), verdicts):
+            clip_id = answer.clip_id
+            was = before.get(clip_id)
+            links.append(link_record(answer, was, kept_at=kept_at, night=number, why=why[clip_id]))
+            changes.append(change_of(answer, was, why[clip_id]))
+            watch.answered(answer)
+        staging.put(part, links, changes)
+    return done
+
+
+def _night(
+    staging: Staging,
+    plan: Mapping[str, Any],
+    affected: Sequence[tuple[str, str]],
+    number: int,
+    *,
+    resumed: int,
+    spent: Mapping[str, float],
+) -> Night:
+    """What was done, from the parts."""
+    counts: Counter[str] = Counter()
+    decisions: Counter[str] = Counter()
+    changes: list[Change] = []
+    for part in range(-(-len(affected) // PART_CLIPS)):
+        for change in staging.changes(part):
+            counts[change.kind] += 1
+            decisions[change.decision] += 1
+            if change.kind != "same":
+                changes.append(change)
+    found = plan["found"]
+    figures: dict[str, Any] = {
+        **{name: found[name] for name in ("new_vectors", "scenes", "estimates")}, **spent,
+    }  # fmt: skip
+    fresh = len(affected) - resumed
+    if fresh >= PART_CLIPS:
+        figures["cpu_seconds_a_clip"] = spent["cpu_seconds"] / fresh
+    return Night(
+        number=number,
+        catalog_version=plan["catalog_version"],
+        epoch=plan["key"]["epoch"],
+        way=found["way"],
+        kept=found["kept"],
+        why=dict(Counter(why for _, why in affected)),
+        decisions={name: decisions[name] for name in ("linked", "review", "none")},
+        changes=tuple(changes),
+        counts={name: counts[name] for name in CHANGE_KINDS},
+        figures=figures,
+        resumed=resumed,
+    )
+
+
+def _brake(night: Night, order: Order) -> None:
+    if order.accept or night.moving <= max(FREE_CHANGES, order.brake * night.kept):
+        return
+    raise BrakeError(
+        f"{night.moving} of {night.kept} links would change, more than {order.brake:.1%}: nothing was "
+        "committed. Look at the report (--report DIR); if that is right, run it again with --accept"
+    )
+
+
+def _commit(writer: Writer, staging: Staging, plan: Mapping[str, Any], night: Night) -> None:
+    """Put the links in, then book the night: from then on it vouches for the answers that it left alone."""
+    record = NightRecord(
+        night.number, night.epoch, int(plan["known"]), night.catalog_version, json.dumps(night.to_json())
+    )
+    staging.note({**plan, "phase": "committing", "night": asdict(record)})
+    writer.put_all_links(staging.parts())
+    writer.put_night(record)
+    staging.clear()
+
+
+def _finish(writer: Writer, staging: Staging) -> Night | None:
+    """Book a night that was killed between its commit and the booking; None where there is none."""
+    plan = staging.plan()
+    if plan is None or plan["phase"] != "committing":
+        return None
+    catalog = writer.catalog
+    record = NightRecord(**plan["night"])
+    first = next((links[0].clip_id for links in staging.parts() if links), None)
+    link = None if first is None else catalog.whole_links([first]).get(first)
+    if last_night(catalog) >= record.night or link is None or link.basis is None:
+        return None
+    if link.basis.night != record.night:
+        return None
+    affected = staging.affected()
+    spent = {"seconds": 0.0, "cpu_seconds": 0.0}
+    night = _night(staging, plan, affected, record.night, resumed=len(affected), spent=spent)
+    writer.put_night(record)
+    staging.clear()
+    return night

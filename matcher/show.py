@@ -17,8 +17,8 @@ from matcher.records import Answer, Basis
 class Progress(Protocol):
     """A bar on stderr."""
 
-    def step(self, name: str) -> None:
-        """One more input is done."""
+    def step(self, name: str, n: int = 1) -> None:
+        """One more input is done, or several."""
         ...
 
     def frames(self, path: Path, seconds: float) -> None:
@@ -62,7 +62,7 @@ def summary(counts: dict[str, int], seconds: float) -> None:
 
 
 class _NoBar:
-    def step(self, name: str) -> None:
+    def step(self, name: str, n: int = 1) -> None:
         """Nothing to show."""
 
     def frames(self, path: Path, seconds: float) -> None:
@@ -73,8 +73,8 @@ class _Bar:
     def __init__(self, progress: Any, task: Any) -> None:
         self._progress, self._task = progress, task
 
-    def step(self, name: str) -> None:
-        self._progress.update(self._task, advance=1, current=one_line(name))
+    def step(self, name: str, n: int = 1) -> None:
+        self._progress.update(self._task, advance=n, current=one_line(name))
 
     def frames(self, path: Path, seconds: float) -> None:
         self._progress.update(self._task, current=f"{one_line(path.name)} {clock(seconds)}")
@@ -162,6 +162,9 @@ def answer_row(answer: Answer) -> tuple[str, ...]:
     )
     where = []
     for link in answer.links:
+        if not link.segments:  # a person named it, and nothing shows where
+            where.append("as a person said")
+            continue
         first = link.segments[0]
         more = f" and {len(link.segments) - 1} more" if len(link.segments) > 1 else ""
         by = f", by {_BASES[first.evidence]}" if is_heard else ""

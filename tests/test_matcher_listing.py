@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index.catalog import Catalog, ClipRecord, LinkRecord, ModelInfo, NewAsset, NewProgram, StoredClip
+from index.catalog import Catalog, ClipRecord, ModelInfo, NewAsset, NewProgram, StoredClip
 from index.files import folder_bytes
 from index.rows import ProgramRecord
+from matcher.changes import link_record
 from matcher.config import Settings
 from matcher.errors import InputError
 from matcher.listing import clip_objects, link_objects, program_objects, status_object, status_rows
-from matcher.pipeline import link_record
 from matcher.records import Answer, Decision, Guess, Link, Segment
-from matcher.relink import Changes
 from matcher.store import Within
 
 D = 8
@@ -157,30 +156,3 @@ def test_programs_are_named_or_of_a_category() -> None:
         Within(("x",)).positions(records)
     with pytest.raises(InputError, match="category opera"):
         Within(categories=("opera",)).positions(records)
-
-
-def test_changes_are_those_of_decision_or_program(tmp_path: Path) -> None:
-    changes = Changes()
-    changes.see(_answer("same", "linked", "p"), link_record(_answer("same", "linked", "p")))
-    changes.see(_answer("moved", "linked", "q"), link_record(_answer("moved", "linked", "p")))
-    changes.see(_answer("lost", "none"), link_record(_answer("lost", "review", "p")))
-    changes.see(_answer("new", "linked", "p"), None)
-    assert changes.counts() == {"linked": 3, "review": 0, "none": 1, "changed": 3}
-    for _ in range(2):  # a second night writes over the first
-        changes.write(tmp_path / "r" / "s", catalog_version=7, settings_digest="d")
-    assert (tmp_path / "r" / "s" / "changes.csv").read_text().splitlines() == [
-        "clip_id,decision_before,program_before,decision,program,confidence",
-        "moved,linked,p,linked,q,0.9",
-        "lost,review,,none,,0.25",
-        "new,,,linked,p,0.9",
-    ]
-    summary = json.loads((tmp_path / "r" / "s" / "summary.json").read_text())
-    assert summary == {
-        "catalog_version": 7,
-        "settings": "d",
-        "linked": 3,
-        "review": 0,
-        "none": 1,
-        "changed": 3,
-    }
-    assert isinstance(link_record(_answer("x", "none")), LinkRecord)

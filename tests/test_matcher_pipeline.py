@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index.catalog import Catalog
+from index.catalog import Catalog, Writer
 from index.live import LiveIndex
-from index.rows import StoredClip
+from index.rows import LinkRecord, StoredClip
 from matcher import pipeline
 from matcher.background import Background
 from matcher.calibration import FILE_NAME, Calibration
+from matcher.changes import link_record
 from matcher.config import DecisionSettings, Settings
 from matcher.decision import Weights
 from matcher.encoders.base import ModelInfo, unit_rows
@@ -29,11 +30,10 @@ from matcher.pipeline import (
     add_programs,
     descriptors_of,
     keep,
-    link_record,
     query_clips,
-    relink_all,
 )
 from matcher.records import Answer
+from matcher.relink import relink_shard
 from matcher.second_look import PROBES
 from matcher.store import create_catalog, open_linker, open_live
 
@@ -91,6 +91,14 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def catalog(tmp_path: Path) -> Catalog:
     return create_catalog(tmp_path / "store", Mosaic.info)
+
+
+def relinked(writer: Writer, linker: Linker, *, top: int) -> list[tuple[Answer, LinkRecord | None]]:
+    """Every kept clip answered again, with the link that it had."""
+    ids = list(writer.catalog.clip_dates())
+    before = writer.catalog.whole_links(ids)
+    answers = relink_shard(writer.catalog, linker, ids, {}, top=top)
+    return [(answer, before.get(answer.clip_id)) for answer, _ in answers]
 
 
 def _program(program_id: str, *paths: Path) -> ProgramJob:
@@ -211,7 +219,7 @@ def test_a_relink_of_an_unchanged_catalogue_changes_nothing_at_all(catalog: Cata
     with catalog.writing() as writer:
         first = list(keep(writer, query_clips(_linker(catalog), jobs, Mosaic(), SETTINGS, top=3)))
     with catalog.writing() as writer:
-        pairs = list(relink_all(writer, _linker(catalog), top=3))
+        pairs = list(relinked(writer, _linker(catalog), top=3))
     assert sorted((answer for answer, _ in pairs), key=lambda a: a.clip_id) == first
     for answer, before in pairs:
         assert before is not None
@@ -306,7 +314,7 @@ def test_kept_clips_with_further_looks_are_relinked_to_the_last_digit(
         first = list(keep(writer, query_clips(_linker(catalog), jobs, Mosaic(), SETTINGS, top=3)))
     assert first[0].looks > 1
     with catalog.writing() as writer:
-        pairs = list(relink_all(writer, _linker(catalog), top=3))
+        pairs = list(relinked(writer, _linker(catalog), top=3))
     assert sorted((answer for answer, _ in pairs), key=lambda a: a.clip_id) == first
     encoder = Mosaic()
     again = list(query_clips(_linker(catalog), jobs, encoder, SETTINGS, top=3, kept=catalog))
@@ -324,7 +332,7 @@ def test_a_relink_finds_what_came_since_through_the_looks_that_were_kept(
         list(keep(writer, query_clips(_linker(catalog), jobs, Mosaic(), SETTINGS, top=3)))
     _add(catalog, _program("p1", films / "f1.mp4"))
     with catalog.writing() as writer:
-        ((answer, before),) = relink_all(writer, _linker(catalog), top=3)
+        ((answer, before),) = relinked(writer, _linker(catalog), top=3)
     assert before is not None
     assert before.decision != "linked"
     assert answer.candidates[0].program_id == "p1"

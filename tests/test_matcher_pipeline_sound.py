@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from commands import Run
 from numpy.typing import NDArray
-from test_matcher_pipeline import CALIBRATION, Mosaic, show
+from test_matcher_pipeline import CALIBRATION, Mosaic, relinked, show
 
 from eval.drama_sound import SOUND_RATE_HZ, music, speech
 from eval.video_writer import write_video
@@ -21,6 +21,7 @@ from index.rows import StoredClip
 from matcher import pipeline
 from matcher.background import Background
 from matcher.calibration import FILE_NAME, SoundCalibration
+from matcher.changes import link_record
 from matcher.config import DecisionSettings, Settings, SoundSettings
 from matcher.considered import Considered
 from matcher.decision import SoundWeights, Weights
@@ -37,10 +38,8 @@ from matcher.pipeline import (
     add_programs,
     descriptors_of,
     keep,
-    link_record,
     listen_again,
     query_clips,
-    relink_all,
 )
 from matcher.records import Answer, Look
 from matcher.store import create_catalog, open_linker, save_caches
@@ -238,7 +237,7 @@ def test_a_kept_clip_holds_its_sound_and_is_answered_alike(catalog: Catalog, fil
     assert sound is not None
     assert (sound.view, sound.kind) == ("sound", "sound")
     with catalog.writing() as writer:
-        pairs = list(relink_all(writer, open_linker(catalog, SETTINGS), top=3))
+        pairs = list(relinked(writer, open_linker(catalog, SETTINGS), top=3))
     assert sorted((answer for answer, _ in pairs), key=lambda a: a.clip_id) == sorted(
         first, key=lambda a: a.clip_id
     )
@@ -261,7 +260,7 @@ def test_a_clip_kept_without_its_sound_is_read_again_to_hear_it(catalog: Catalog
     assert deaf.sound is None
     # Re-linked as it was kept: nobody listened then.
     with catalog.writing() as writer:
-        pairs = list(relink_all(writer, open_linker(catalog, SETTINGS), top=3))
+        pairs = list(relinked(writer, open_linker(catalog, SETTINGS), top=3))
     assert {answer.clip_id: answer.decision for answer, _ in pairs} == {"blank": "none", "f1": "linked"}
     ((answer, stored),) = query(catalog, films / "blank.mp4", kept=catalog)
     assert (answer.program_id, stored.sound is None) == ("f0", False)

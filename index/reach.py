@@ -1,0 +1,116 @@
+"""Which rows have a neighbour among a few new vectors: the question of a re-link, exactly, at a small price.
+
+A row asks whether any new vector is at least so similar to it as its own bar says. Most rows are far from
+all of them, and that shows without looking at each: the frames of a scene lie close together, and no frame
+of a scene is nearer to a row, as angles go, than the scene's middle less its radius. So rows are compared
+with the middles, and only where that leaves the question open with the frames.
+
+Shape letters: ``m`` rows, ``n`` new vectors, ``g`` scenes, ``d`` dimensions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.base import Vectors
+
+#: A vector this close to its scene's first belongs to it.
+SCENE_COSINE = 0.7
+#: A scene is looked for among so many vectors that follow its first.
+_LONGEST = 256
+#: Similarities are rounded in their seventh digit, otherwise by each way to compute them.
+_ROUNDING = 1e-5
+#: The same of middles and radii.
+_SLACK = 1e-4
+_BLOCK_ROWS = 8192
+
+
+class Reach:
+    """Tells rows that are reached by any of some new vectors.
+
+    Args:
+        vectors: (n, d), in time order within an asset: then scenes are found.
+    """
+
+    def __init__(self, vectors: NDArray[np.floating]) -> None:
+        self._vectors: Vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        lengths = np.linalg.norm(self._vectors, axis=1)
+        self._longest = float(lengths.max(initial=0.0))
+        units = self._vectors / np.maximum(lengths, 1e-12)[:, None]
+        self._starts = _scene_starts(units)
+        self._middles = self._described(units)
+
+    @property
+    def n_scenes(self) -> int:
+        """With how many middles each row is compared."""
+        return int(self._starts.size - 1)
+
+    def reached(self, rows: NDArray[np.floating], bars: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Which rows have a new vector at least as similar as their bar.
+
+        Args:
+            rows: (m, d).
+            bars: (m,) inner products.
+
+        Returns:
+            (m,); a vector that misses a bar by no more than rounding counts as reaching it.
+        """
+        found = np.zeros(rows.shape[0], dtype=bool)
+        if self.n_scenes:
+            for start in range(0, rows.shape[0], _BLOCK_ROWS):
+                part = slice(start, start + _BLOCK_ROWS)
+                found[part] = self._reached(
+                    rows[part].astype(np.float32), bars[part].astype(np.float32) - np.float32(_ROUNDING)
+                )
+        return found
+
+    def _reached(self, rows: Vectors, bars: NDArray[np.float32]) -> NDArray[np.bool_]:
+        scene, row = np.nonzero((self._asked(rows, bars) @ self._middles).T >= -_SLACK)
+        found = np.zeros(rows.shape[0], dtype=bool)
+        firsts = np.flatnonzero(np.r_[True, np.diff(scene) != 0]) if scene.size else np.zeros(0, np.int64)
+        for first, end in zip(firsts, np.r_[firsts[1:], scene.size], strict=True):
+            asking = row[first:end]
+            asking = asking[~found[asking]]
+            frames = self._vectors[self._starts[scene[first]] : self._starts[scene[first] + 1]]
+            found[asking] = (rows[asking] @ frames.T >= bars[asking, None]).any(axis=1)
+        return found
+
+    def _described(self, units: Vectors) -> Vectors:
+        """(d + 2, g): the middle of each scene, with sine and cosine of its radius below it."""
+        d = units.shape[1]
+        described = np.zeros((d + 2, self._starts.size - 1), dtype=np.float32)
+        for scene, (start, stop) in enumerate(zip(self._starts[:-1], self._starts[1:], strict=True)):
+            middle = units[start:stop].sum(axis=0, dtype=np.float64)
+            middle /= max(float(np.linalg.norm(middle)), 1e-12)
+            least = float(np.clip((units[start:stop] @ middle).min(), -1.0, 1.0))
+            described[:d, scene] = middle
+            described[d:, scene] = np.sqrt(1.0 - least * least), least
+        return described
+
+    def _asked(self, rows: Vectors, bars: NDArray[np.float32]) -> Vectors:
+        """(m, d + 2) so that the product with :meth:`_described` is at least 0 where a scene is near enough.
+
+        With the angle ``a`` of a row's bar and the radius ``r`` of a scene, its middle must be within
+        ``a + r`` of the row: cosine at least cos a cos r - sin a sin r.
+        """
+        lengths = np.maximum(np.linalg.norm(rows, axis=1), 1e-12)
+        # The longest vector needs the smallest angle; a bar below 0 is for any to reach.
+        cosines = np.clip(bars / np.maximum(lengths * self._longest, 1e-12), -1.0, 1.0)
+        asked = np.empty((rows.shape[0], rows.shape[1] + 2), dtype=np.float32)
+        asked[:, :-2] = rows / lengths[:, None]
+        asked[:, -2], asked[:, -1] = np.sqrt(1.0 - cosines * cosines), -cosines
+        # Beyond half a turn the formula turns back: whoever asks for so little gets to see all frames.
+        asked[cosines <= 0.0] = 0.0
+        return asked
+
+
+def _scene_starts(units: Vectors) -> NDArray[np.int64]:
+    """(g + 1,) where runs of vectors begin that are close to their first, and the end."""
+    starts, at, n = [], 0, units.shape[0]
+    while at < n:
+        starts.append(at)
+        near = units[at : at + _LONGEST] @ units[at] >= SCENE_COSINE
+        near[0] = True  # a vector of zeros too is in a scene
+        at += near.size if near.all() else int(np.argmin(near))
+    return np.array([*starts, n], dtype=np.int64)

@@ -1,0 +1,13 @@
+"""The steps of a night's housekeeping, by name; apart, so that the command line need load nothing else."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Step(StrEnum):
+    """In the order in which they are done."""
+
+    COMPACT = "compact"
+    SNAPSHOT = "snapshot"
+    VERIFY = "verify"
