@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from numpy.typing import NDArray
 
 from index.catalog import Catalog, ClipRecord, LinkRecord, ModelInfo, StoredClip
 from index.link_rows import LinkBases, Ragged, joined, ragged, rounded_down
