@@ -454,12 +454,13 @@ def relink(
     from matcher.housekeeping import keep_house
     from matcher.relink import Order
     from matcher.relink import relink as relink_clips
-    from matcher.relink_report import write_report
+    from matcher.relink_report import check_folder, write_report
     from matcher.show import print_json, say, summary
     from matcher.show_night import NightBars, described
     from matcher.store import open_catalog, open_linker, translated
 
     started = time.monotonic()
+    check_folder(report)
     settings = _settings(config)
     catalog = open_catalog(store)
     order = Order(top, full, since, accept, brake)
