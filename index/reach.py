@@ -68,12 +68,13 @@ class Reach:
     def _reached(self, rows: Vectors, bars: NDArray[np.float32]) -> NDArray[np.bool_]:
         scene, row = np.nonzero((self._asked(rows, bars) @ self._middles).T >= -_SLACK)
         found = np.zeros(rows.shape[0], dtype=bool)
-        firsts = np.flatnonzero(np.r_[True, np.diff(scene) != 0]) if scene.size else np.zeros(0, np.int64)
-        for first, end in zip(firsts, np.r_[firsts[1:], scene.size], strict=True):
+        ends = np.searchsorted(scene, np.arange(self.n_scenes), side="right")
+        for number, (first, end) in enumerate(zip(np.append(0, ends[:-1]), ends, strict=True)):
             asking = row[first:end]
             asking = asking[~found[asking]]
-            frames = self._vectors[self._starts[scene[first]] : self._starts[scene[first] + 1]]
-            found[asking] = (rows[asking] @ frames.T >= bars[asking, None]).any(axis=1)
+            if asking.size:
+                frames = self._vectors[self._starts[number] : self._starts[number + 1]]
+                found[asking] = (rows[asking] @ frames.T >= bars[asking, None]).any(axis=1)
         return found
 
     def _described(self, units: Vectors) -> Vectors:
