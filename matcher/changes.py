@@ -75,7 +75,7 @@ def change_of(answer: Answer, before: LinkRecord | None, why: str) -> Change:
         confidence_before=0.0 if before is None else before.confidence,
         confidence=answer.confidence,
         best=next((guess.program_id for guess in answer.candidates), None),
-        is_said=answer.reviewed is not None and answer.reviewed.word is not None,
+        is_said=answer.is_said,
     )
 
 
@@ -126,7 +126,7 @@ def _entry(record: LinkRecord, answer: Answer, night: int, why: str) -> dict[str
         "catalog_version": answer.catalog_version,
         "model": answer.model,
         "epoch": "" if answer.basis is None else answer.basis.epoch,
-        "by": "person" if answer.reviewed is not None and answer.reviewed.word is not None else "matcher",
+        "by": "person" if answer.is_said else "matcher",
     }
 
 

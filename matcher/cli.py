@@ -481,6 +481,50 @@ def relink(
 
 
 @app.command(
+    epilog="Examples:  matcher review clip-17 --program lost-city  |  matcher review clip-18 --reject"
+    " lost-city  |  matcher review clip-19 --none"
+)
+def review(
+    clip: Annotated[str, typer.Argument(help="Id of a kept clip.")],
+    program: Annotated[str | None, typer.Option(metavar="ID", help="It is from this program.")] = None,
+    reject: Annotated[str | None, typer.Option(metavar="ID", help="It is not from this program.")] = None,
+    none: Annotated[bool, typer.Option("--none", help="It is from no program.")] = False,
+    top: Top = 5,
+    store: Store = DEFAULT_STORE,
+    config: Config = None,
+    wait: Wait = 0.0,
+    json: Json = False,
+) -> None:
+    """Say where a kept clip is from, or is not: that holds from now on, whatever the matcher finds.
+
+    A later word goes before an earlier one; `matcher history` shows them all.
+    """
+    from matcher.review import check_review, decide, review_of
+    from matcher.store import open_catalog, open_linker, translated
+
+    said = review_of(clip, program=program, reject=reject, none=none)
+    settings = _settings(config)
+    catalog = open_catalog(store)
+    printer = _AnswerPrinter(json)
+    with translated(), catalog.writing(wait_seconds=wait) as writer:
+        check_review(catalog, said)  # before the index is loaded
+        printer(decide(writer, open_linker(catalog, settings), said, top=top))
+    printer.close()
+
+
+@app.command(epilog="Example:  matcher history clip-17 --json")
+def history(
+    clip: Annotated[str, typer.Argument(help="Id of a kept clip.")],
+    store: Store = DEFAULT_STORE,
+    json: Json = False,
+) -> None:
+    """Show how a clip came by its link: what was answered when, and why, and what people said."""
+    from matcher.history import HISTORY_COLUMNS, history_objects, history_row
+
+    _list(store, json, lambda c: history_objects(c, clip), HISTORY_COLUMNS, history_row)
+
+
+@app.command(
     epilog="Examples:  matcher explain clip.mp4 --out why.png  |  matcher explain clip-17 --program lost-city"
 )
 def explain(
@@ -573,9 +617,17 @@ def links(
     _list(
         store, json, lambda c: link_objects(c, program=program, decision=decision),
         ("clip", "decision", "program", "confidence", "segments"),
-        lambda o: (o["clip_id"], o["decision"] or "", o["program_id"] or _to_review(o),
+        lambda o: (o["clip_id"], _decision(o), o["program_id"] or _to_review(o),
                    f"{o['confidence']:.3f}", str(len(o["segments"]))),
     )  # fmt: skip
+
+
+def _decision(link: dict[str, Any]) -> str:
+    from matcher.show import AS_SAID
+
+    reviewed = link["reviewed"]
+    said = f", {AS_SAID}" if reviewed is not None and reviewed.get("decides") else ""
+    return f"{link['decision'] or ''}{said}"
 
 
 def _to_review(link: dict[str, Any]) -> str:
