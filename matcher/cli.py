@@ -727,6 +727,9 @@ def calibrate(
         Path | None,
         typer.Option("--keep", help="File (.npz) that keeps the clips' descriptors, to fit again soon."),
     ] = None,
+    no_reviews: Annotated[
+        bool, typer.Option("--no-reviews", help="Leave out what people said of kept clips.")
+    ] = False,
     sampling: SamplingWord = None,
     store: Store = DEFAULT_STORE,
     encoder: Encoder = None,
@@ -740,10 +743,12 @@ def calibrate(
     """Fit confidence and thresholds to the catalogue, without labels.
 
     Clips are cut from the catalogue's own files, edited, and asked with their program there and with it
-    hidden. Answers given before keep their old confidence until `matcher relink`.
+    hidden. Kept clips that people spoke of (`matcher review`) count as one such clip each. Answers given
+    before keep their old confidence until `matcher relink`.
     """
     from matcher.calibrate import Plan, present_calibration, save
     from matcher.calibrate import calibrate as fit
+    from matcher.calibrate_reviews import read_reviews
     from matcher.show import print_json, print_table, progress_bar, say, summary
     from matcher.store import open_live, open_sounds, translated
 
@@ -760,7 +765,11 @@ def calibrate(
         sound = open_sounds(catalog, settings)
         present = present_calibration(catalog.place)
         with progress_bar("calibrating", clips) as bar:
-            done = fit(live, model, settings, plan, present, sound=sound, keep=keep, on_clip=bar.step)
+            reviews = None if no_reviews else read_reviews(catalog, most=clips, seed=seed)
+            done = fit(
+                live, model, settings, plan, present, sound=sound, keep=keep, reviews=reviews,
+                on_clip=bar.step,
+            )  # fmt: skip
         if out is None:
             path = save(catalog, done.calibration, wait_seconds=wait)
         else:
@@ -771,7 +780,10 @@ def calibrate(
     else:
         print_table("", done.columns, done.rows())
     say(f"wrote {path}, version {done.calibration.version}")
-    summary({"clips": done.clips, "programs": done.programs}, time.monotonic() - started)
+    counts = {"clips": done.clips, "programs": done.programs}
+    if done.reviews is not None:
+        counts |= {"reviewed clips": done.reviews.used, "left out": done.reviews.counts["left_out"]}
+    summary(counts, time.monotonic() - started)
 
 
 @index_app.command(
