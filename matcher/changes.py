@@ -87,7 +87,7 @@ def change_of(answer: Answer, before: LinkRecord | None, why: str) -> Change:
         confidence_before=0.0 if before is None else before.confidence,
         confidence=answer.confidence,
         best=next((guess.program_id for guess in answer.candidates), None),
-        is_said=answer.reviewed is not None and answer.reviewed.word is not None,
+        is_said=answer.is_said,
         against=against,
         against_confidence=0.0 if against is None else now["reviewed"]["confidence"],
         rival=_rival(now),
@@ -141,7 +141,7 @@ def _entry(record: LinkRecord, answer: Answer, night: int, why: str) -> dict[str
         "catalog_version": answer.catalog_version,
         "model": answer.model,
         "epoch": "" if answer.basis is None else answer.basis.epoch,
-        "by": "person" if answer.reviewed is not None and answer.reviewed.word is not None else "matcher",
+        "by": "person" if answer.is_said else "matcher",
     }
 
 

@@ -29,7 +29,7 @@ from matcher.store import open_catalog
 
 VERBS = [
     "add", "remove", "query", "link", "relink", "programs", "clips", "links", "status", "doctor", "demo",
-    "index verify", "index rebuild", "index compact", "bench ingest", "bench query",
+    "review", "history", "index verify", "index rebuild", "index compact", "bench ingest", "bench query",
 ]  # fmt: skip
 HEAVY = [
     "numpy", "av", "lancedb", "lance", "faiss", "torch", "onnxruntime", "onnx", "timm", "open_clip",
