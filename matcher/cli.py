@@ -449,14 +449,15 @@ def relink(
 ) -> None:
     """Answer again the kept clips whose links can have changed, and commit all of it at once.
 
-    No video is decoded. Stopped or killed, it goes on where it was when run again.
+    No video is decoded. Stopped or killed, it goes on where it was when run again. Then the tables are
+    compacted, and the search cache is verified and saved; whatever fails there, the links stand (exit 4).
     """
     from matcher.housekeeping import keep_house
     from matcher.relink import Order
     from matcher.relink import relink as relink_clips
     from matcher.relink_report import check_folder, write_report
     from matcher.show import print_json, say, summary
-    from matcher.show_night import NightBars, described
+    from matcher.show_night import NightBars, described, told
     from matcher.store import open_catalog, open_linker, translated
 
     started = time.monotonic()
@@ -473,12 +474,13 @@ def relink(
                 before_commit=lambda night: write_report(report, night, catalog),
             )  # fmt: skip
         say(described(night))
+        del linker  # or its indexes and those of the housekeeping would be in memory at once
         kept = keep_house(writer, settings.index, skip=skip or ())
-    for line in (*kept.problems, *kept.advice):
+    for line in told(kept):
         say(line)
     summary({**night.decisions, "changed": night.moving}, time.monotonic() - started)
-    if kept.problems:
-        raise typer.Exit(4)
+    if not kept.is_well:
+        raise typer.Exit(PARTLY_DONE)
 
 
 @app.command(

@@ -1,17 +1,19 @@
-"""What a night does after its links: the tables made small, the search caches saved and looked after.
+"""What a night does after its links: the tables made small, the search caches looked after.
 
 Each step can be left out. They come after the commit of the links, and none of them changes an answer: where
-one fails, the links stand and the next night does it again.
+one fails, the links stand, the other steps go on, and the next night does it again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from index.protocols import CatalogIndex
 from matcher.config import IndexSettings
+from matcher.errors import MatcherError
 from matcher.steps import Step
 from matcher.store import open_every, translated
 
@@ -20,21 +22,32 @@ if TYPE_CHECKING:
 
 #: Programs whose cached frames are compared with the tables, by value.
 VERIFIED = 100
+#: Seconds that a reader may go without looking at the tables anew before it must.
+KEEP_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What the housekeeping found.
+    """What the housekeeping did and found.
 
     Attributes:
-        done: The steps that were done.
-        problems: A line for each thing that is wrong.
-        advice: A line for each index that has drifted from its centroids.
+        seconds: Of each step that was done.
+        failed: A line for each step that was not, though it should have been.
+        problems: A line for each difference between a cache and the tables.
+        figures: A line for each index that has centroids: how far it has drifted from them.
+        advice: A line for each reason to make new ones.
     """
 
-    done: tuple[Step, ...]
+    seconds: Mapping[Step, float]
+    failed: tuple[str, ...]
     problems: tuple[str, ...]
+    figures: tuple[str, ...]
     advice: tuple[str, ...]
+
+    @property
+    def is_well(self) -> bool:
+        """Whether everything was done, and nothing is wrong."""
+        return not self.failed and not self.problems
 
 
 def keep_house(
@@ -42,38 +55,91 @@ def keep_house(
     settings: IndexSettings,
     *,
     skip: Collection[Step] = (),
+    keep_seconds: float = KEEP_SECONDS,
     on_step: Callable[[Step], None] | None = None,
 ) -> Kept:
-    """Merge small files and delete old versions; save the caches, with how far they drifted; verify a sample.
+    """Merge small files and delete old versions; verify a sample of the caches; save them; tell of drift.
+
+    A cache that differs from the tables is not written anew: which of the two is right is for a person to
+    say, who then runs ``matcher index rebuild``.
 
     Args:
         writer: Of the store; its lock is held.
         settings: Of its indexes.
         skip: Steps to leave out.
+        keep_seconds: Old versions of the tables stay for so long.
         on_step: Called before each one.
-
-    Raises:
-        StoreError: The tables are damaged, or cannot be written.
     """
-    from index.drift import advice
-
-    steps = [step for step in Step if step not in skip]
-    problems: list[str] = []
-    told: list[str] = []
-    lives: list[CatalogIndex] = []
-    for step in steps:
+    house = _House(writer, settings, keep_seconds)
+    do: dict[Step, Callable[[], None]] = {
+        Step.COMPACT: house.compact, Step.VERIFY: house.verify, Step.SNAPSHOT: house.snapshot,
+        Step.DRIFT: house.tell_drift,
+    }  # fmt: skip
+    seconds: dict[Step, float] = {}
+    failed: list[str] = []
+    for step in Step:
+        if step in skip:
+            continue
         if on_step is not None:
             on_step(step)
-        with translated():
-            if step is Step.COMPACT:
-                writer.compact()
+        started = time.monotonic()
+        try:
+            with translated():
+                do[step]()
+        except MatcherError as error:
+            failed.append(f"{step} failed: {error}")
+        except Exception as error:
+            # The links are in: whatever this is, it must not keep the other steps from being done.
+            failed.append(f"{step} failed: unexpected {type(error).__name__}: {error}")
+        else:
+            seconds[step] = time.monotonic() - started
+    return Kept(seconds, tuple(failed), tuple(house.problems), tuple(house.figures), tuple(house.advice))
+
+
+@dataclass
+class _House:
+    writer: Writer
+    settings: IndexSettings
+    keep_seconds: float
+    problems: list[str] = field(default_factory=list)
+    figures: list[str] = field(default_factory=list)
+    advice: list[str] = field(default_factory=list)
+    _lives: Sequence[CatalogIndex] = ()
+    _differing: list[CatalogIndex] = field(default_factory=list)
+
+    @property
+    def lives(self) -> Sequence[CatalogIndex]:
+        """The indexes, opened by the first step that needs them."""
+        self._lives = self._lives or open_every(self.writer.catalog, self.settings)
+        return self._lives
+
+    def compact(self) -> None:
+        self.writer.compact(keep_seconds=self.keep_seconds)
+
+    def verify(self) -> None:
+        for live in self.lives:
+            found = live.verify(sample=VERIFIED)
+            if found:
+                self._differing.append(live)
+            self.problems += [f"{live.table}: {line}; see: matcher index verify" for line in found]
+
+    def snapshot(self) -> None:
+        for live in self.lives:
+            if live not in self._differing:
+                live.save(self.writer)
+
+    def tell_drift(self) -> None:
+        from index.drift import K, advice
+
+        for live in self.lives:
+            training, drift = live.training, live.drift
+            if training is None or drift is None:  # flat, or not saved yet
                 continue
-            lives = lives or open_every(writer.catalog, settings)
-            for live in lives:
-                if step is Step.SNAPSHOT:
-                    live.save(writer)
-                    if live.training is not None and live.drift is not None:
-                        told += [f"{live.table}: {line}" for line in advice(live.training, live.drift)]
-                else:
-                    problems += [f"{live.table}: {line}" for line in live.verify(sample=VERIFIED)]
-    return Kept(tuple(steps), tuple(problems), tuple(told))
+            unequal = drift.imbalance / training.imbalance
+            self.figures.append(
+                f"{live.table}: recall@{K} {drift.recall:.3f}, lists {unequal:.2f} times as unequal as when "
+                f"trained, {drift.n} vectors in lists made for {training.n} (measured {drift.at})"
+            )
+            self.advice += [
+                f"{live.table}: run `matcher index retrain`: {why}" for why in advice(training, drift)
+            ]

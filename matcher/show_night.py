@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 
+from matcher.housekeeping import Kept
 from matcher.records import Answer
 from matcher.relink import Night, Watch
 from matcher.show import Progress, progress_bar, say
@@ -69,3 +70,10 @@ def described(night: Night) -> str:
         words = ", ".join(f"{way} {seconds:.0f} s" for way, seconds in estimates.items())
         line += f"; way: {night.way} (estimated processor time: {words})"
     return line
+
+
+def told(kept: Kept) -> list[str]:
+    """Lines: what the housekeeping did, how long it took, and all that it found."""
+    steps = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in kept.seconds.items())
+    done = [f"housekeeping: {steps}"] if steps else []
+    return [*done, *kept.figures, *kept.advice, *kept.problems, *kept.failed]

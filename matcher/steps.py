@@ -6,8 +6,12 @@ from enum import StrEnum
 
 
 class Step(StrEnum):
-    """In the order in which they are done."""
+    """In the order in which they are done.
+
+    The caches are verified as they served today, before a new snapshot takes the place of a damaged one.
+    """
 
     COMPACT = "compact"
-    SNAPSHOT = "snapshot"
     VERIFY = "verify"
+    SNAPSHOT = "snapshot"
+    DRIFT = "drift"

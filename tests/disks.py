@@ -178,6 +178,32 @@ def fill_up_under_the_command_line(folder: Path, store: Path, manifest: Path) ->
     _say(room=None, **_matcher("index", "verify", "--store", copy))
 
 
+def nights_on_a_full_disk(folder: Path, store: Path) -> None:
+    """Re-link a copy of a store: with no room at all; with none after the commit of the links; with room."""
+    from matcher import housekeeping
+
+    _mount("-t", "tmpfs", "-o", "size=64m", "none", folder)
+    copy = shutil.copytree(store, folder / "store")
+    keep_house = housekeeping.keep_house
+
+    def without_room(*words: Any, **more: Any) -> housekeeping.Kept:
+        _fill(folder, 0)
+        return keep_house(*words, **more)
+
+    def links() -> Any:
+        return _matcher("links", "--store", copy, "--json")["out"]
+
+    _fill(folder, 0)
+    _say(**_matcher("relink", "--store", copy, "--full", "--json"), links=links())
+    (folder / "filler").unlink()
+    housekeeping.keep_house = without_room
+    _say(**_matcher("relink", "--store", copy, "--full", "--json"), links=links())
+    housekeeping.keep_house = keep_house
+    (folder / "filler").unlink()
+    _say(**_matcher("relink", "--store", copy, "--json"), links=links())
+    _say(**_matcher("index", "verify", "--store", copy), links=links())
+
+
 def read_only(store: Path, commands: Path) -> None:
     """Run commands, listed in a JSON file, with the store mounted so that it may only be read."""
     _mount("--bind", store, store)
@@ -188,7 +214,8 @@ def read_only(store: Path, commands: Path) -> None:
 
 
 TASKS: dict[str, Callable[..., None]] = {
-    task.__name__: task for task in (fill_up, fill_up_under_the_command_line, read_only)
+    task.__name__: task
+    for task in (fill_up, fill_up_under_the_command_line, nights_on_a_full_disk, read_only)
 }
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from commands import Library, Ran, files_below
+from commands import Library, Ran, Run, files_below
 from disks import ROOMS, assets_of, on_disk, sum_of
 
 from index.errors import NotWritableError
@@ -67,6 +67,39 @@ def test_a_full_disk_is_one_line_of_the_command_line(
         assert "run the same command again" in line
         assert names == there
     assert verified["code"] == 0, verified["err"]
+
+
+def test_a_night_on_a_full_disk_loses_no_link(
+    matcher: Run, library: Library, store: Path, tmp_path: Path
+) -> None:
+    """With no room, the links of yesterday stand; filled up after the commit, those of today do."""
+    assert matcher("link", "--store", store, *library.clips.values()).code == 0
+    matcher("remove", "--store", store, "p02")
+    yesterday = matcher("links", "--store", store, "--json").objects
+    (tmp_path / "disk").mkdir()
+    full, filled, roomy, verified = on_disk("nights_on_a_full_disk", tmp_path / "disk", store)
+
+    def shown(step: dict[str, str]) -> dict[str, str | None]:
+        return {link["clip_id"]: link["program_id"] for link in Ran(0, step["links"], "").objects}
+
+    assert full["code"] == 2
+    (line,) = full["err"].splitlines()
+    assert "no space is left on its disk" in line
+    assert shown(full) == {link["clip_id"]: link["program_id"] for link in yesterday}
+    assert shown(full)["clip-p02"] == "p02"
+
+    today = {"clip-p01": "p01", "clip-p02": None, "clip-p03": "p03"}
+    assert filled["code"] == 4, filled["err"]
+    assert "Traceback" not in filled["err"]
+    (line,) = (line for line in filled["err"].splitlines() if "failed: " in line)
+    assert line.startswith("compact failed: ")
+    assert "no space is left on its disk" in line
+    assert "housekeeping: verify " in filled["err"]
+    assert filled["err"].splitlines()[-1].startswith("linked 2, review 0, none 1, changed 1 in ")
+    assert shown(filled) == today
+
+    assert (roomy["code"], verified["code"]) == (0, 0), roomy["err"]
+    assert shown(roomy) == today
 
 
 def test_a_store_that_may_only_be_read_is_searched_and_not_changed(

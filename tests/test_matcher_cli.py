@@ -413,6 +413,11 @@ def test_relink_follows_the_catalogue_and_reports_the_changes(
     assert sorted(path.name for path in report.iterdir()) == [
         "changes.parquet", "metrics.prom", "report.html", "summary.json",
     ]  # fmt: skip
+    summary = json.loads((report / "summary.json").read_text())
+    assert (summary["way"], summary["kept"], summary["answered"], summary["moving"]) == ("full", 3, 3, 0)
+    again = matcher("relink", "--store", store, "--json")
+    assert (again.code, again.out) == (0, "")
+    assert again.lines[0] == "answered 0 of 3 kept clips (nothing has changed)"
 
     matcher("remove", "--store", store, "p02")
     stale = {link["clip_id"]: link["stale"] for link in matcher("links", "--store", store, "--json").objects}
@@ -431,6 +436,9 @@ def test_relink_follows_the_catalogue_and_reports_the_changes(
     (program,) = summary["programs"]
     assert (program["program_id"], program["links_before"], program["links_after"]) == ("p02", 1, 0)
     assert summary["catalog_version"] == version
+    # Each clip had a neighbour in the program that is gone; one link went with it.
+    assert summary["why"] == {"program gone": 3}
+    assert (summary["decisions"]["linked"], summary["moving"]) == (2, 1)
     links = {
         link["clip_id"]: link["program_id"] for link in matcher("links", "--store", store, "--json").objects
     }
@@ -741,7 +749,7 @@ def test_processes_keep_stdout_for_results_and_stderr_for_lines(library: Library
             "added 1, replaced 0, unchanged 0, failed 0 in ",
         ),
         (["link", clip, "--json"], 1, "linked 1, review 0, none 0, failed 0 in "),
-        (["relink", "--json"], 1, "linked 1, review 0, none 0, changed 0 in "),
+        (["relink", "--full", "--json"], 1, "linked 1, review 0, none 0, changed 0 in "),
         (["index", "verify"], 0, "the cache equals the tables"),
         (["remove", "p01"], 0, "removed 1, failed 0 in "),
     ]
@@ -749,8 +757,10 @@ def test_processes_keep_stdout_for_results_and_stderr_for_lines(library: Library
         ran = run_process(*words, "--store", store)
         assert ran.code == 0, ran.err
         assert len(ran.objects) == n_objects
-        assert len(ran.lines) == 1
-        assert ran.lines[0].startswith(last)
+        starts = ["answered 1 of 1 kept clips (all 1)", "housekeeping: "] if words[0] == "relink" else []
+        assert len(ran.lines) == len(starts) + 1
+        for line, start in zip(ran.lines, [*starts, last], strict=True):
+            assert line.startswith(start)
 
 
 def test_progress_goes_to_a_terminal_and_results_still_to_their_file(

@@ -36,7 +36,7 @@ def test_the_verbs_work_there_as_with_a_folder(
     answer = matcher("query", film, "--json", "--no-sound").object
     assert answer["candidates"][0]["program_id"] == "film"
     assert matcher("link", film, "--json", "--no-sound").object["links"] == answer["links"]
-    assert matcher("relink", "--json").object["decision"] == answer["decision"]
+    assert matcher("relink", "--full", "--json").object["decision"] == answer["decision"]
     assert matcher("index", "compact").code == 0
 
     status = matcher("status", "--json").object
