@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -21,6 +21,7 @@ from matcher.steps import Step
 if TYPE_CHECKING:
     from eval.bench import BenchTable
     from index.catalog import Catalog
+    from matcher.cluster import Crew
     from matcher.config import Settings
     from matcher.encoders.base import FrameEncoder
     from matcher.records import Answer
@@ -86,6 +87,15 @@ Manifest = Annotated[Path | None, typer.Option("--manifest", help="CSV file; pat
 Top = Annotated[int, typer.Option("--top", min=1, help="Best guesses to name.")]
 NoSound = Annotated[bool, typer.Option("--no-sound", help="Look only; do not listen.")]
 Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for another writer.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray", metavar="ADDRESS", help="Spread the work over a Ray cluster: HOST:PORT, auto or local."
+    ),
+]
+RayWorkers = Annotated[
+    int | None, typer.Option("--ray-workers", min=1, help="Workers of --ray; default one a processor.")
+]
 DEFAULT_STORE = "matcher-store"
 
 
@@ -184,7 +194,7 @@ def _set_up_logs(debug: bool) -> None:
 @app.command(
     epilog="Examples:  matcher add lost-city e01.mkv e02.mkv --title 'The Lost City' --category drama/mystery"
     "  |  matcher add --manifest programs.csv --sampling keyframes"
-    "  |  matcher add --store s3://bucket/dramas --manifest programs.csv"
+    "  |  matcher add --store s3://bucket/dramas --manifest programs.csv --ray 10.0.0.1:6379"
 )
 def add(
     program_id: Annotated[str | None, typer.Argument(help="Id of the program.")] = None,
@@ -200,13 +210,15 @@ def add(
     precision: PrecisionWord = None,
     no_sound: NoSound = False,
     config: Config = None,
+    ray: Ray = None,
+    ray_workers: RayWorkers = None,
     wait: Wait = 0.0,
     json: Json = False,
 ) -> None:
     """Add programs to the catalogue, or replace them.
 
     A program is visible as a whole or not at all. Unchanged ones are skipped, so a batch that
-    was cut off can be run again.
+    was cut off can be run again. With --ray the files are read by the machines of a cluster.
     """
     from matcher.inputs import program_job, read_program_manifest
 
@@ -224,11 +236,33 @@ def add(
         raise InputError("nothing to add: give PROGRAM_ID VIDEO... or --manifest FILE")
     else:
         jobs = [program_job(program_id, videos, title=title, aliases=alias or [], categories=category or [])]
-    _add(store, jobs, refused, settings, wait=wait, as_json=json)
+    with _crew(ray, ray_workers) as crew:
+        _add(store, jobs, refused, settings, crew, wait=wait, as_json=json)
+
+
+@contextlib.contextmanager
+def _crew(address: str | None, workers: int | None) -> Iterator[Crew | None]:
+    """The workers that ``--ray`` names, while the block runs; None without it."""
+    if address is None:
+        if workers is not None:
+            raise InputError("--ray-workers belongs to --ray")
+        yield None
+        return
+    from matcher.cluster import joined
+
+    with joined(address, workers=workers) as crew:
+        yield crew
 
 
 def _add(
-    store: str, jobs: list[Any], refused: list[Any], settings: Settings, *, wait: float, as_json: bool
+    store: str,
+    jobs: list[Any],
+    refused: list[Any],
+    settings: Settings,
+    crew: Crew | None,
+    *,
+    wait: float,
+    as_json: bool,
 ) -> None:
     from matcher.decode import Sampling
     from matcher.pipeline import add_programs
@@ -245,9 +279,16 @@ def _add(
     if jobs:
         model = _load_encoder(settings)
         catalog = create_catalog(store, model.info)
+        describer = None
+        if crew is not None:
+            from matcher.cluster import describer as describer_of
+
+            describer = describer_of(crew, model, settings)
         with translated(), catalog.writing(wait_seconds=wait) as writer:
             with progress_bar("adding", len(jobs)) as bar:
-                for result in add_programs(writer, jobs, model, settings, on_frames=bar.frames):
+                for result in add_programs(
+                    writer, jobs, model, settings, on_frames=bar.frames, describer=describer
+                ):
                     counts[result.outcome] += 1
                     bar.step(result.program_id)
                     if result.outcome == "failed":
@@ -444,12 +485,15 @@ def relink(
     top: Top = 5,
     store: Store = DEFAULT_STORE,
     config: Config = None,
+    ray: Ray = None,
+    ray_workers: RayWorkers = None,
     wait: Wait = 0.0,
     json: Json = False,
 ) -> None:
     """Answer again the kept clips whose links can have changed, and commit all of it at once.
 
-    No video is decoded. Stopped or killed, it goes on where it was when run again.
+    No video is decoded. Stopped or killed, it goes on where it was when run again. With --ray the clips
+    are answered by the machines of a cluster.
     """
     from matcher.housekeeping import keep_house
     from matcher.relink import Order
@@ -464,11 +508,16 @@ def relink(
     catalog = open_catalog(store)
     order = Order(top, full, since, accept, brake)
     show = (lambda answer: print_json(answer.to_json())) if json else None
-    with translated(), catalog.writing(wait_seconds=wait) as writer:
+    with translated(), _crew(ray, ray_workers) as crew, catalog.writing(wait_seconds=wait) as writer:
         linker = open_linker(catalog, settings)
+        answerer = None
+        if crew is not None:
+            from matcher.cluster import answerer as answerer_of
+
+            answerer = answerer_of(crew, catalog, linker, settings, top=top)
         with NightBars(show) as bars:
             night = relink_clips(
-                writer, linker, order, watch=bars,
+                writer, linker, order, watch=bars, answerer=answerer,
                 before_commit=lambda night: write_report(report, night, catalog),
             )  # fmt: skip
         say(described(night))
