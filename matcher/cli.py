@@ -487,6 +487,15 @@ def relink(
     config: Config = None,
     ray: Ray = None,
     ray_workers: RayWorkers = None,
+    ray_slices: Annotated[
+        int | None,
+        typer.Option(
+            "--ray-slices",
+            min=1,
+            help="Processes of --ray that hold a slice of the index each, in place of all of it in every"
+            " worker; the housekeeping then only compacts.",
+        ),
+    ] = None,
     wait: Wait = 0.0,
     json: Json = False,
 ) -> None:
@@ -508,13 +517,19 @@ def relink(
     catalog = open_catalog(store)
     order = Order(top, full, since, accept, brake)
     show = (lambda answer: print_json(answer.to_json())) if json else None
+    if ray_slices is not None:
+        if ray is None:
+            raise InputError("--ray-slices belongs to --ray")
+        # The others open the whole index here, where it may not fit.
+        skip = [*(skip or ()), Step.SNAPSHOT, Step.VERIFY]
     with translated(), _crew(ray, ray_workers) as crew, catalog.writing(wait_seconds=wait) as writer:
-        linker = open_linker(catalog, settings)
         answerer = None
-        if crew is not None:
-            from matcher.cluster import answerer as answerer_of
+        if crew is None:
+            linker = open_linker(catalog, settings)
+        else:
+            from matcher.cluster import relinking
 
-            answerer = answerer_of(crew, catalog, linker, settings, top=top)
+            linker, answerer = relinking(crew, catalog, settings, top=top, slices=ray_slices)
         with NightBars(show) as bars:
             night = relink_clips(
                 writer, linker, order, watch=bars, answerer=answerer,

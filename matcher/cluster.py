@@ -17,7 +17,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -29,7 +29,7 @@ from matcher.errors import InputError, MatcherError, MissingDependencyError, Sto
 from matcher.linking import Linker
 from matcher.records import Answer
 from matcher.relink import Answerer, Part, PartAnswers, relink_shard
-from matcher.store import open_catalog, open_linker, translated
+from matcher.store import hears, linker_over, open_catalog, open_linker, translated
 from matcher.verdicts import Verdict
 
 # Ray asks the world for leave to count its users otherwise. It must be said before the import.
@@ -44,7 +44,10 @@ except ModuleNotFoundError as error:
     ) from error
 
 if TYPE_CHECKING:
+    from index.base import SearchResult, Vectors
     from index.catalog import Catalog
+    from index.rows import Kind
+    from index.slices import Slice
     from matcher.config import Settings
     from matcher.pipeline import Describer
 
@@ -248,10 +251,15 @@ def spread_over(
                 if found is not None:
                     yield found
     finally:
-        for actor in [*shift.idle, *shift.starting.values(), *shift.opening.values()]:
-            ray.kill(actor)
-        for actor, _ in shift.working.values():
-            ray.kill(actor)
+        # Ray starts itself anew when it is asked for anything after its end.
+        if ray.is_initialized():
+            _dismiss(shift)
+
+
+def _dismiss(shift: _Shift[T]) -> None:
+    at_work = [actor for actor, _ in shift.working.values()]
+    for actor in [*shift.idle, *shift.starting.values(), *shift.opening.values(), *at_work]:
+        ray.kill(actor)
 
 
 def _hire(shift: _Shift[T], post: Post[T, R]) -> None:
@@ -373,13 +381,13 @@ class StoreState:
         versions = {name: catalog.version_of(name) for name in ("programs", "clips")}
         return cls(catalog.place.full_name, versions, epoch)
 
-    def check(self, catalog: Catalog, epoch: str) -> None:
-        """Make sure that another process has the same before it.
+    def check(self, catalog: Catalog, linker: Linker | None = None, *, top: int = 1) -> None:
+        """Make sure that another process has the same before it; without a linker, but for the epoch.
 
         Raises:
             StoreError: It has not.
         """
-        seen = StoreState.of(catalog, epoch)
+        seen = StoreState.of(catalog, self.epoch if linker is None else linker.epoch(top))
         if seen.versions != self.versions:
             words = ", ".join(f"{name} {n}" for name, n in seen.versions.items())
             wanted = ", ".join(f"{name} {n}" for name, n in self.versions.items())
@@ -402,17 +410,22 @@ class AnsweringWorker(Worker[tuple[Part, Mapping[str, Verdict]], tuple[list[tupl
         state: Of the store, as the driver sees it.
         settings: Of the linker.
         top: Best guesses that are named.
+        slices: Actors that hold the index, where the worker itself shall not.
     """
 
-    def __init__(self, state: StoreState, settings: Settings, top: int) -> None:
-        self._state, self._settings, self._top = state, settings, top
+    def __init__(self, state: StoreState, settings: Settings, top: int, slices: Sequence[Any] = ()) -> None:
+        self._state, self._settings, self._top, self._slices = state, settings, top, slices
 
     def open(self) -> None:
         """Open the store and its index, and compare with what the driver has."""
         with _on_this_host(), translated():
             self._catalog = open_catalog(self._state.store)
-            self._linker = open_linker(self._catalog, self._settings)
-            self._state.check(self._catalog, self._linker.epoch(self._top))
+            self._linker = (
+                sliced_linker(self._slices, self._catalog, self._settings)
+                if self._slices
+                else open_linker(self._catalog, self._settings)
+            )
+            self._state.check(self._catalog, self._linker, top=self._top)
 
     def work(self, task: tuple[Part, Mapping[str, Verdict]]) -> tuple[list[tuple[Answer, str]], float]:
         """Answer one part."""
@@ -423,7 +436,38 @@ class AnsweringWorker(Worker[tuple[Part, Mapping[str, Verdict]], tuple[list[tupl
         return answers, time.process_time() - started
 
 
-def answerer(crew: Crew, catalog: Catalog, linker: Linker, settings: Settings, *, top: int) -> Answerer:
+def relinking(
+    crew: Crew, catalog: Catalog, settings: Settings, *, top: int, slices: int | None = None
+) -> tuple[Linker, Answerer]:
+    """What :func:`matcher.relink.relink` needs to have clips answered by a cluster.
+
+    Args:
+        crew: Of the cluster.
+        catalog: The store, its lock held.
+        settings: Of the index, voting and decision.
+        top: Best guesses that are named.
+        slices: Processes that hold a part of the index each; None: every worker, and this process, has all.
+
+    Raises:
+        MatcherError: The store or its index cannot be opened, here or there.
+    """
+    if slices is None:
+        linker, holders = open_linker(catalog, settings), []
+    else:
+        holders = open_slices(catalog, settings, slices)
+        linker = sliced_linker(holders, catalog, settings)
+    return linker, answerer(crew, catalog, linker, settings, top=top, slices=holders)
+
+
+def answerer(
+    crew: Crew,
+    catalog: Catalog,
+    linker: Linker,
+    settings: Settings,
+    *,
+    top: int,
+    slices: Sequence[Any] = (),
+) -> Answerer:
     """Answers the parts of a night by the workers of a cluster; for :func:`matcher.relink.relink`.
 
     Args:
@@ -432,11 +476,12 @@ def answerer(crew: Crew, catalog: Catalog, linker: Linker, settings: Settings, *
         linker: Of the store: the workers' must be as this one.
         settings: That it was opened with.
         top: Best guesses that are named.
+        slices: From :func:`open_slices`; without any, each worker has the whole index.
     """
 
     def answer(parts: Iterable[Part], verdicts: Mapping[str, Verdict]) -> Generator[PartAnswers, None, None]:
         state = StoreState.of(catalog, linker.epoch(top))
-        post = Post(AnsweringWorker, (state, settings, top), int(settings.index.device == "gpu"))
+        post = Post(AnsweringWorker, (state, settings, top, slices), int(settings.index.device == "gpu"))
         tasks = (
             (part, {name: verdicts[name] for name in part.clip_ids if name in verdicts}) for part in parts
         )
@@ -445,6 +490,107 @@ def answerer(crew: Crew, catalog: Catalog, linker: Linker, settings: Settings, *
                 yield PartAnswers(part, answers, cpu_seconds)
 
     return answer
+
+
+# ---------------------------------------------------------------- an index in slices
+
+
+class SliceHolder:
+    """Holds one slice of a store's index, of its frames and its sounds, and searches it for the workers.
+
+    Ray starts it anew, on another machine if need be, when it dies, and asks again what it had been asked.
+
+    Args:
+        state: Of the store, as the driver sees it.
+        settings: Of the index and the sound.
+        place: Which slice.
+        count: Of how many.
+    """
+
+    def __init__(self, state: StoreState, settings: Settings, place: int, count: int) -> None:
+        self._failure: MatcherError | None = None
+        try:
+            with _on_this_host(), translated():
+                self._slices = self._opened(state, settings, place, count)
+        except MatcherError as error:
+            # Raised where it is asked for: here it would come out as the death of an actor.
+            self._failure = error
+
+    def _opened(self, state: StoreState, settings: Settings, place: int, count: int) -> dict[Kind, Slice]:
+        from index.serving import EnginePlan
+        from index.slices import Slice
+
+        catalog = open_catalog(state.store)
+        state.check(catalog)
+        plan = EnginePlan(None if settings.index.kind == "auto" else settings.index.kind)
+        tables = _tables(catalog, settings)
+        try:
+            return {table: Slice(catalog, place, count, plan, table) for table in tables}
+        except ValueError as error:  # of a kind that cannot be cut
+            raise InputError(str(error)) from error
+
+    def check(self) -> None:
+        """Raise what went wrong when it was opened."""
+        if self._failure is not None:
+            raise self._failure
+
+    def search(self, table: Kind, xq: Vectors, k: int) -> SearchResult:
+        """The k nearest of its frames, or sounds."""
+        self.check()
+        with translated():
+            return self._slices[table].search(xq, k)
+
+
+def open_slices(catalog: Catalog, settings: Settings, count: int) -> list[Any]:
+    """Have a store's index opened in slices, spread over the cluster's machines; gives their actors.
+
+    They take no processor from the workers: one of them or the other waits. They end with the cluster.
+
+    Args:
+        catalog: The store; nobody else may write it meanwhile.
+        settings: Of the index and the sound.
+        count: Slices.
+
+    Raises:
+        MatcherError: A slice cannot be opened.
+    """
+    state = StoreState.of(catalog, "")
+    remote = ray.remote(SliceHolder).options(
+        num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD"
+    )
+    slices: list[Any] = [remote.remote(state, settings, place, count) for place in range(count)]
+    try:
+        ray.get([each.check.remote() for each in slices])
+    except RayTaskError as error:
+        raise _cause(error) from error
+    except RayError as error:
+        raise MatcherError(f"the index cannot be opened in {count} slices: {_line(error)}") from error
+    return slices
+
+
+def sliced_linker(slices: Sequence[Any], catalog: Catalog, settings: Settings) -> Linker:
+    """What answers clips by an index that other processes hold.
+
+    Args:
+        slices: From :func:`open_slices`.
+        catalog: The same store, at the same state.
+        settings: That they were opened with.
+
+    Raises:
+        StoreError: The tables or the calibration are damaged.
+    """
+    from index.slices import SlicedIndex
+
+    def asking(table: Kind) -> Callable[[Vectors, int], Sequence[SearchResult]]:
+        return lambda xq, k: ray.get([each.search.remote(table, xq, k) for each in slices])
+
+    with translated():
+        every = {table: SlicedIndex(catalog, asking(table), table) for table in _tables(catalog, settings)}
+    return linker_over(catalog, settings, every["frames"], every.get("sounds"))
+
+
+def _tables(catalog: Catalog, settings: Settings) -> list[Kind]:
+    return ["frames", "sounds"] if hears(catalog, settings) else ["frames"]
 
 
 # ---------------------------------------------------------------- describing
