@@ -1,8 +1,8 @@
 """An index in slices, each held by another process, here or on other machines: no process holds all of it.
 
 A slice is the engine of some programs' frames. Whoever searches has the times of all frames and asks every
-slice; the best of the answers are the answer, as with the shards of one index (:mod:`index.shards`): what a
-slice misses, it would have missed alone. The frames' vectors are read from the tables where a clip is aligned.
+slice; the best of the answers are the answer, as with the shards of one index (:mod:`index.shards`). The
+frames' vectors are read from the tables where a clip is aligned.
 
 Nothing here follows the catalog: slices are opened for one piece of work on a store that nobody changes.
 

@@ -982,6 +982,38 @@ def bench_index(
     )
 
 
+@bench_app.command("cluster", epilog="Example:  matcher bench cluster --store S --clips 600")
+def bench_cluster(
+    clips: Annotated[int, typer.Option(min=1, help="Kept clips to answer, at most.")] = 600,
+    workers: Annotated[
+        list[int] | None, typer.Option("--workers", min=1, help="Of a cluster; may be repeated (1 and 2).")
+    ] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Rounds; the median counts.")] = 1,
+    store: Store = DEFAULT_STORE,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Kept clips answered by one process, and by the workers of Ray clusters on this machine."""
+    from eval.bench_cluster import COLUMNS
+    from eval.bench_cluster import bench_cluster as measure
+    from matcher.show import print_json, print_table, say
+    from matcher.store import open_catalog, translated
+
+    with translated():
+        try:
+            rows = measure(
+                open_catalog(store), _settings(config), clips=clips, workers=workers or (1, 2),
+                repeats=repeat, on_step=say,
+            )  # fmt: skip
+        except ValueError as error:
+            raise InputError(str(error)) from error
+    if json:
+        for row in rows:
+            print_json(row.to_json())
+        return
+    print_table(f"{rows[0].clips} kept clips", COLUMNS, [row.cells(rows[0]) for row in rows])
+
+
 @bench_app.command(
     "two-stage",
     epilog="Examples:  matcher bench two-stage --size 100k  |  matcher bench two-stage --from S",

@@ -13,7 +13,9 @@ Sources: docs.ray.io, "Actors" and "Fault tolerance" for what a call to a dead a
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import re
 import socket
 import time
 from collections import deque
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     from index.slices import Slice
     from matcher.config import Settings
     from matcher.pipeline import Describer
+
+_log = logging.getLogger(__name__)
 
 LOCAL, AUTO = "local", "auto"
 #: Shared memory of a cluster on this machine, by which results come back.
@@ -100,6 +104,7 @@ def joined(address: str, *, workers: int | None = None, store_bytes: int = _STOR
     if address == LOCAL:
         cores = max(workers or 1, len(os.sched_getaffinity(0)))
         words |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": store_bytes}
+    _hush()
     try:
         ray.init(address=address, **words)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -113,6 +118,17 @@ def joined(address: str, *, workers: int | None = None, store_bytes: int = _STOR
         yield Crew(workers or processors, address)
     finally:
         ray.shutdown()
+
+
+def _hush() -> None:
+    """Keep Ray from printing its machines' complaints to stdout, which is for results; it has no word for it.
+
+    Whatever they mean for the work comes out of the calls.
+    """
+    from ray._private import worker
+
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda *_, **__: None
 
 
 def _check_address(address: str) -> None:
@@ -301,6 +317,7 @@ def _result(
     except RayTaskError as error:
         raise _cause(error) from error
     except RayError as error:  # the worker, its machine, or what it sent is lost
+        _log.info("a worker was lost, another takes its place: %s", _line(error))
         ray.kill(actor)
         _hire(shift, post)
         if assignment is None:
@@ -346,7 +363,9 @@ def _cause(error: RayTaskError) -> Exception:
 
 
 def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """What is to be said of one of Ray's errors, whose messages are long and end with the matter itself."""
+    text = re.sub(r"\x1b\[\d*m", "", str(error)).strip() or type(error).__name__
+    return text.splitlines()[-1].strip()[:300]
 
 
 @contextlib.contextmanager
