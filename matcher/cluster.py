@@ -60,6 +60,9 @@ LOCAL, AUTO = "local", "auto"
 _STORE_BYTES = 256 * 2**20
 #: Seconds in which a head node must take a connection, and in which the first worker must start.
 _CONNECT_SECONDS, _START_SECONDS = 5.0, 120.0
+#: What the head node, a gRPC server, is greeted with; the type of frame that it must answer (RFC 9113, 3.4).
+_HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+_HTTP2_SETTINGS = b"\4"
 #: A task that so many workers died of is given up.
 _MOST_DEATHS = 3
 #: Files described, or being described, before their turn: so many a worker. They bound memory.
@@ -132,7 +135,7 @@ def _hush() -> None:
 
 
 def _check_address(address: str) -> None:
-    """Knock first: Ray itself tries for minutes where nobody answers, and then ends the process."""
+    """Knock first: Ray itself tries for minutes where none of its kind answers, and then ends the process."""
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdigit():
         raise InputError(
@@ -140,7 +143,11 @@ def _check_address(address: str) -> None:
             "node of"
         )
     try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+        with socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS) as knocking:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                knocking.sendall(_HTTP2_GREETING)
+                if knocking.recv(9, socket.MSG_WAITALL)[3:4] != _HTTP2_SETTINGS:
+                    raise OSError("what answers there is something else")
     except (OSError, OverflowError) as error:
         raise InputError(
             f"there is no Ray cluster at {address} ({error}); start one with: ray start --head, or use "

@@ -5,7 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
+import socket
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -146,6 +150,24 @@ def test_a_cluster_out_of_reach_is_one_line(
     assert said in ran.err
 
 
+def test_what_answers_but_is_no_cluster_is_told_at_once(matcher: Run, made: Path) -> None:
+    pytest.importorskip("ray")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            caller, _ = server.accept()
+            caller.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+            caller.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        port = server.getsockname()[1]
+        ran = matcher("relink", "--store", made, "--ray", f"127.0.0.1:{port}")
+        thread.join()
+    assert (ran.code, len(ran.lines)) == (2, 1), ran.err
+    assert "what answers there is something else" in ran.err
+
+
 def test_a_night_on_a_cluster_started_here_is_the_night_of_one_process(made: Path, alone: Path) -> None:
     """The command itself; and nothing of Ray is left when it ends."""
     words = ["relink", "--store", made, "--full", "--accept", "--ray", "local", "--ray-workers", "1"]
@@ -231,6 +253,7 @@ def killed(cluster: Cluster, second: Any, monkeypatch: pytest.MonkeyPatch) -> li
     def killing(shift: Any, crew: Any) -> list[Any]:
         if not gone and len(shift.working) == 2:
             gone.append(second)
+            _kill_children(second)
             cluster.remove_node(second, allow_graceful=False)
         if not gone:
             return list(ray.wait([*shift.starting, *shift.opening])[0])
@@ -238,6 +261,15 @@ def killed(cluster: Cluster, second: Any, monkeypatch: pytest.MonkeyPatch) -> li
 
     monkeypatch.setattr(module, "_kept", killing)
     return gone
+
+
+def _kill_children(node: Any) -> None:
+    """The workers of a node: a machine that dies takes them along, and would else leave them for a while."""
+    (raylet,) = node.all_processes["raylet"]
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(raylet.process.pid)], capture_output=True)
+    for pid in listed.stdout.split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
 
 
 @pytest.mark.slow
