@@ -34,8 +34,10 @@ from matcher.relink import Answerer, Part, PartAnswers, relink_shard
 from matcher.store import hears, linker_over, open_catalog, open_linker, translated
 from matcher.verdicts import Verdict
 
-# Ray asks the world for leave to count its users otherwise. It must be said before the import.
+# Said before the import, where the caller says nothing else: Ray tells nobody of its use; and under `uv run`
+# it does not make environments of its own for the workers.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 try:
     import ray
     from ray.exceptions import RayError, RayTaskError

@@ -293,6 +293,8 @@ def _answer_parts(
     """Answer the parts that are not answered yet; returns the processor time spent in other processes."""
     reasons = {part: why for part, why in _parts(affected) if not staging.has(part.number)}
     elsewhere = 0.0
+    if not reasons:
+        return elsewhere  # workers would be started for nothing
     # Closed here, so that workers are let go at once where something stops this.
     with contextlib.closing(answerer(reasons, verdicts)) as answered:
         for done in answered:
