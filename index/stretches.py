@@ -430,7 +430,9 @@ class StretchIndex(LiveIndex):
         self._counts |= {key: first.size for key, first in starts.items()}
         for gone in self._frames.keys() - {-1, self._view.version}:
             del self._frames[gone]
-        self._frames[version] = self._frames_of(version, programs, assets, seconds, reader)
+        self._frames[version] = _stored_view(
+            version, programs, assets, seconds, reader, self._pages, self._model.d, self._table
+        )
         counted = [_with_count(asset, self._counts[asset.number, asset.ordinal]) for asset in assets]
         none = np.zeros((0, self._model.d), dtype=np.float16)
         return State(
@@ -452,32 +454,6 @@ class StretchIndex(LiveIndex):
         }
         lacking = [asset for asset in assets if (asset.number, asset.ordinal) not in have]
         return have | _read_seconds(self._catalog, lacking, self._table)
-
-    def _frames_of(
-        self,
-        version: int,
-        programs: Sequence[ProgramRecord],
-        assets: Sequence[AssetRecord],
-        seconds: Mapping[tuple[int, int], NDArray[np.float64]],
-        reader: FrameReader,
-    ) -> StoredView:
-        position = {record.number: i for i, record in enumerate(programs)}
-        keys = keys_of(assets, self._table)
-        return StoredView(
-            version=version,
-            program_records=tuple(programs),
-            assets=tuple(assets),
-            program_position=np.array([position[asset.number] for asset in assets], dtype=np.int32),
-            first_id=first_ids(keys),
-            first_row=np.cumsum(keys[:, 2]) - keys[:, 2],
-            frame_count=keys[:, 2],
-            row_seconds=np.concatenate(
-                [np.zeros(0), *(seconds[asset.number, asset.ordinal] for asset in assets)]
-            ),
-            reader=reader,
-            pages=self._pages,
-            dimensions=self._model.d,
-        )
 
     # ------------------------------------------------------------ inside: verifying
 
@@ -509,6 +485,53 @@ class StretchIndex(LiveIndex):
 
 
 # ---------------------------------------------------------------- functions of the above
+
+
+def stored_view(catalog: Catalog, table: Kind) -> StoredView:
+    """What a catalog shows now, its vectors left in the tables.
+
+    Raises:
+        CatalogError: The tables are damaged.
+        ValueError: Sounds are asked for and the store holds none.
+    """
+    model = catalog.model_of(table)
+    if model is None:
+        raise ValueError(f"the store {catalog.place} holds no sounds: Writer.use_sound was never called")
+    programs, assets = catalog.programs(), catalog.assets()
+    check_assets(programs, assets, table)
+    seconds = _read_seconds(catalog, assets, table)
+    reader = catalog.reader(table)
+    return _stored_view(catalog.version(), programs, assets, seconds, reader, Pages(), model.d, table)
+
+
+def _stored_view(
+    version: int,
+    programs: Sequence[ProgramRecord],
+    assets: Sequence[AssetRecord],
+    seconds: Mapping[tuple[int, int], NDArray[np.float64]],
+    reader: FrameReader,
+    pages: Pages,
+    d: int,
+    table: Kind,
+) -> StoredView:
+    """The view of one state, given the times of each asset's frames."""
+    position = {record.number: i for i, record in enumerate(programs)}
+    keys = keys_of(assets, table)
+    return StoredView(
+        version=version,
+        program_records=tuple(programs),
+        assets=tuple(assets),
+        program_position=np.array([position[asset.number] for asset in assets], dtype=np.int32),
+        first_id=first_ids(keys),
+        first_row=np.cumsum(keys[:, 2]) - keys[:, 2],
+        frame_count=keys[:, 2],
+        row_seconds=np.concatenate(
+            [np.zeros(0), *(seconds[asset.number, asset.ordinal] for asset in assets)]
+        ),
+        reader=reader,
+        pages=pages,
+        dimensions=d,
+    )
 
 
 def _with_count(asset: AssetRecord, stretches: int) -> AssetRecord:

@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -21,6 +21,7 @@ from matcher.steps import Step
 if TYPE_CHECKING:
     from eval.bench import BenchTable
     from index.catalog import Catalog
+    from matcher.cluster import Crew
     from matcher.config import Settings
     from matcher.encoders.base import FrameEncoder
     from matcher.records import Answer
@@ -86,6 +87,15 @@ Manifest = Annotated[Path | None, typer.Option("--manifest", help="CSV file; pat
 Top = Annotated[int, typer.Option("--top", min=1, help="Best guesses to name.")]
 NoSound = Annotated[bool, typer.Option("--no-sound", help="Look only; do not listen.")]
 Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for another writer.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray", metavar="ADDRESS", help="Spread the work over a Ray cluster: HOST:PORT, auto or local."
+    ),
+]
+RayWorkers = Annotated[
+    int | None, typer.Option("--ray-workers", min=1, help="Workers of --ray; default one a processor.")
+]
 DEFAULT_STORE = "matcher-store"
 
 
@@ -184,7 +194,7 @@ def _set_up_logs(debug: bool) -> None:
 @app.command(
     epilog="Examples:  matcher add lost-city e01.mkv e02.mkv --title 'The Lost City' --category drama/mystery"
     "  |  matcher add --manifest programs.csv --sampling keyframes"
-    "  |  matcher add --store s3://bucket/dramas --manifest programs.csv"
+    "  |  matcher add --store s3://bucket/dramas --manifest programs.csv --ray 10.0.0.1:6379"
 )
 def add(
     program_id: Annotated[str | None, typer.Argument(help="Id of the program.")] = None,
@@ -200,13 +210,15 @@ def add(
     precision: PrecisionWord = None,
     no_sound: NoSound = False,
     config: Config = None,
+    ray: Ray = None,
+    ray_workers: RayWorkers = None,
     wait: Wait = 0.0,
     json: Json = False,
 ) -> None:
     """Add programs to the catalogue, or replace them.
 
     A program is visible as a whole or not at all. Unchanged ones are skipped, so a batch that
-    was cut off can be run again.
+    was cut off can be run again. With --ray the files are read by the machines of a cluster.
     """
     from matcher.inputs import program_job, read_program_manifest
 
@@ -224,11 +236,33 @@ def add(
         raise InputError("nothing to add: give PROGRAM_ID VIDEO... or --manifest FILE")
     else:
         jobs = [program_job(program_id, videos, title=title, aliases=alias or [], categories=category or [])]
-    _add(store, jobs, refused, settings, wait=wait, as_json=json)
+    with _crew(ray, ray_workers) as crew:
+        _add(store, jobs, refused, settings, crew, wait=wait, as_json=json)
+
+
+@contextlib.contextmanager
+def _crew(address: str | None, workers: int | None) -> Iterator[Crew | None]:
+    """The workers that ``--ray`` names, while the block runs; None without it."""
+    if address is None:
+        if workers is not None:
+            raise InputError("--ray-workers belongs to --ray")
+        yield None
+        return
+    from matcher.cluster import joined
+
+    with joined(address, workers=workers) as crew:
+        yield crew
 
 
 def _add(
-    store: str, jobs: list[Any], refused: list[Any], settings: Settings, *, wait: float, as_json: bool
+    store: str,
+    jobs: list[Any],
+    refused: list[Any],
+    settings: Settings,
+    crew: Crew | None,
+    *,
+    wait: float,
+    as_json: bool,
 ) -> None:
     from matcher.decode import Sampling
     from matcher.pipeline import add_programs
@@ -245,9 +279,16 @@ def _add(
     if jobs:
         model = _load_encoder(settings)
         catalog = create_catalog(store, model.info)
+        describer = None
+        if crew is not None:
+            from matcher.cluster import describer as describer_of
+
+            describer = describer_of(crew, model, settings)
         with translated(), catalog.writing(wait_seconds=wait) as writer:
             with progress_bar("adding", len(jobs)) as bar:
-                for result in add_programs(writer, jobs, model, settings, on_frames=bar.frames):
+                for result in add_programs(
+                    writer, jobs, model, settings, on_frames=bar.frames, describer=describer
+                ):
                     counts[result.outcome] += 1
                     bar.step(result.program_id)
                     if result.outcome == "failed":
@@ -444,13 +485,25 @@ def relink(
     top: Top = 5,
     store: Store = DEFAULT_STORE,
     config: Config = None,
+    ray: Ray = None,
+    ray_workers: RayWorkers = None,
+    ray_slices: Annotated[
+        int | None,
+        typer.Option(
+            "--ray-slices",
+            min=1,
+            help="Processes of --ray that hold a slice of the index each, in place of all of it in every"
+            " worker; the housekeeping then only compacts.",
+        ),
+    ] = None,
     wait: Wait = 0.0,
     json: Json = False,
 ) -> None:
     """Answer again the kept clips whose links can have changed, and commit all of it at once.
 
-    No video is decoded. Stopped or killed, it goes on where it was when run again. Then the tables are
-    compacted, and the search cache is verified and saved; whatever fails there, the links stand (exit 4).
+    No video is decoded. Stopped or killed, it goes on where it was when run again. With --ray the clips
+    are answered by the machines of a cluster. Then the tables are compacted, and the search cache is
+    verified and saved; whatever fails there, the links stand (exit 4).
     """
     from matcher.housekeeping import keep_house
     from matcher.relink import Order
@@ -466,11 +519,22 @@ def relink(
     catalog = open_catalog(store)
     order = Order(top, full, since, accept, brake)
     show = (lambda answer: print_json(answer.to_json())) if json else None
-    with translated(), catalog.writing(wait_seconds=wait) as writer:
-        linker = open_linker(catalog, settings)
+    if ray_slices is not None:
+        if ray is None:
+            raise InputError("--ray-slices belongs to --ray")
+        # The others open the whole index here, where it may not fit.
+        skip = [step for step in Step if step is not Step.COMPACT or step in (skip or ())]
+    with translated(), _crew(ray, ray_workers) as crew, catalog.writing(wait_seconds=wait) as writer:
+        answerer = None
+        if crew is None:
+            linker = open_linker(catalog, settings)
+        else:
+            from matcher.cluster import relinking
+
+            linker, answerer = relinking(crew, catalog, settings, top=top, slices=ray_slices)
         with NightBars(show) as bars:
             night = relink_clips(
-                writer, linker, order, watch=bars,
+                writer, linker, order, watch=bars, answerer=answerer,
                 before_commit=lambda night: write_report(report, night, catalog),
             )  # fmt: skip
         say(described(night))
@@ -983,6 +1047,38 @@ def bench_index(
         ("step", "ours", "raw", "ratio", "wanted", "met"),
         table_rows(bench),
     )
+
+
+@bench_app.command("cluster", epilog="Example:  matcher bench cluster --store S --clips 600")
+def bench_cluster(
+    clips: Annotated[int, typer.Option(min=1, help="Kept clips to answer, at most.")] = 600,
+    workers: Annotated[
+        list[int] | None, typer.Option("--workers", min=1, help="Of a cluster; may be repeated (1 and 2).")
+    ] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Rounds; the median counts.")] = 1,
+    store: Store = DEFAULT_STORE,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Kept clips answered by one process, and by the workers of Ray clusters on this machine."""
+    from eval.bench_cluster import COLUMNS
+    from eval.bench_cluster import bench_cluster as measure
+    from matcher.show import print_json, print_table, say
+    from matcher.store import open_catalog, translated
+
+    with translated():
+        try:
+            rows = measure(
+                open_catalog(store), _settings(config), clips=clips, workers=workers or (1, 2),
+                repeats=repeat, on_step=say,
+            )  # fmt: skip
+        except ValueError as error:
+            raise InputError(str(error)) from error
+    if json:
+        for row in rows:
+            print_json(row.to_json())
+        return
+    print_table(f"{rows[0].clips} kept clips", COLUMNS, [row.cells(rows[0]) for row in rows])
 
 
 @bench_app.command(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from index.catalog import Catalog, Writer
 
 OnFrames = Callable[[Path, float], None]
+#: Describes files in order, one result a file, as :func:`matcher.describe.describe_files`; it may read ahead.
+Describer = Callable[[Iterable[Path]], Iterator[Described]]
 
 #: A rough listening takes every so manyth patch.
 ROUGH = 2
@@ -67,6 +70,7 @@ def add_programs(
     settings: Settings,
     *,
     on_frames: OnFrames | None = None,
+    describer: Describer | None = None,
 ) -> Iterator[Added]:
     """Add programs one after the other; each becomes visible as a whole, or not at all.
 
@@ -79,6 +83,7 @@ def add_programs(
         encoder: Must be the store's model.
         settings: Sampling of programs, and whether to listen to them.
         on_frames: Called with the file and the time reached in it.
+        describer: Decodes and encodes the files, as the encoder and the settings say; default: this process.
 
     Yields:
         One :class:`Added` for each job, in order.
@@ -100,10 +105,10 @@ def add_programs(
         for job in jobs
         if job.program_id not in there or there[job.program_id].source_fingerprint != marks[job.program_id]
     ]
-    described = describe_files(
-        (asset.path for job in new for asset in job.assets), encoder, sampling,
-        on_frames=on_frames, listener=listener,
-    )  # fmt: skip
+    describer = describer or partial(
+        describe_files, encoder=encoder, sampling=sampling, on_frames=on_frames, listener=listener
+    )
+    described = describer(asset.path for job in new for asset in job.assets)
     pending = {job.program_id for job in new}
     for job in jobs:
         if job.program_id not in pending:

@@ -4,15 +4,17 @@ The order of the stages: which clips (:mod:`matcher.affected`) → their answers
 is done (:mod:`matcher.staging`) → what changed (:mod:`matcher.changes`) → a brake, if that is too much → one
 commit of the links, and one that books the night. Readers see the links of yesterday until then.
 
-A clip is answered from its kept descriptors; no video is decoded.
+A clip is answered from its kept descriptors; no video is decoded. Who answers, this process or several
+machines (:mod:`matcher.cluster`), makes no difference to anything else.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -133,8 +135,37 @@ class Watch:
         """One more was."""
 
 
-#: Answers some clips, in any order; see :func:`relink_shard`.
-Answerer = Callable[[Sequence[str], Mapping[str, Verdict]], Iterable[tuple[Answer, str]]]
+@dataclass(frozen=True)
+class Part:
+    """Some clips that are answered, and kept, together.
+
+    Attributes:
+        number: Which part of the night, from 0.
+        clip_ids: At most :data:`matcher.staging.PART_CLIPS`.
+    """
+
+    number: int
+    clip_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PartAnswers:
+    """What became of one part.
+
+    Attributes:
+        part: Which.
+        answers: Each clip's answer, and when its descriptors were kept; in any order.
+        cpu_seconds: Processor time that they took in other processes than this.
+    """
+
+    part: Part
+    answers: Iterable[tuple[Answer, str]]
+    cpu_seconds: float = 0.0
+
+
+#: Answers parts in any order, several at once if it likes. It takes the next part when it can use one, and it
+#: may be closed before it is done.
+Answerer = Callable[[Iterable[Part], Mapping[str, Verdict]], Generator[PartAnswers, None, None]]
 
 
 def relink_shard(
@@ -152,6 +183,14 @@ def relink_shard(
             verdict=verdicts.get(record.clip_id),
         )  # fmt: skip
         yield answer, record.kept_at
+
+
+def answer_here(
+    parts: Iterable[Part], verdicts: Mapping[str, Verdict], *, catalog: Catalog, linker: Linker, top: int
+) -> Generator[PartAnswers, None, None]:
+    """Answer parts in this process, one after the other, each clip when it is asked for."""
+    for part in parts:
+        yield PartAnswers(part, relink_shard(catalog, linker, part.clip_ids, verdicts, top=top))
 
 
 def relink(
@@ -173,7 +212,7 @@ def relink(
         linker: Of the same store, at its present state.
         order: How.
         watch: Who is told how far it is.
-        answerer: Answers clips; default: this process, one after the other.
+        answerer: Answers the clips; default: this process, one after the other.
         before_commit: Called when all is answered, also where the brake then stops it: the night says so.
 
     Raises:
@@ -189,9 +228,13 @@ def relink(
     verdicts = verdicts_of(catalog.reviews())
     plan = _begin(catalog, staging, linker, order, verdicts, watch)
     affected, number = staging.affected(), last_night(catalog) + 1
-    answerer = answerer or partial(relink_shard, catalog, linker, top=order.top)
-    done = _answer_parts(catalog, staging, affected, verdicts, answerer, number, watch)
-    spent = {"seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - cpu}
+    answerer = answerer or partial(answer_here, catalog=catalog, linker=linker, top=order.top)
+    done = sum(len(clips) for part, clips in _parts(affected) if staging.has(part.number))
+    watch.answering(len(affected), done)
+    elsewhere = _answer_parts(catalog, staging, affected, verdicts, answerer, number, watch)
+    spent = {
+        "seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - cpu + elsewhere,
+    }  # fmt: skip
     night = _night(staging, plan, affected, number, resumed=done, spent=spent)
     if is_braked(night, order):
         night = replace(night, number=0, is_committed=False)
@@ -243,6 +286,13 @@ def _seconds_a_clip(catalog: Catalog) -> float:
     return SECONDS_A_CLIP
 
 
+def _parts(affected: Sequence[tuple[str, str]]) -> list[tuple[Part, dict[str, str]]]:
+    """The parts of a night, with why each of their clips is answered."""
+    starts = range(0, len(affected), PART_CLIPS)
+    reasons = [dict(affected[start : start + PART_CLIPS]) for start in starts]
+    return [(Part(number, tuple(why)), why) for number, why in enumerate(reasons)]
+
+
 def _answer_parts(
     catalog: Catalog,
     staging: Staging,
@@ -251,27 +301,28 @@ def _answer_parts(
     answerer: Answerer,
     number: int,
     watch: Watch,
-) -> int:
-    """Answer what is not answered yet, a part at a time; returns how many clips were."""
-    starts = range(0, len(affected), PART_CLIPS)
-    parts = [(part, affected[start : start + PART_CLIPS]) for part, start in enumerate(starts)]
-    done = sum(len(clips) for part, clips in parts if staging.has(part))
-    watch.answering(len(affected), done)
-    for part, clips in parts:
-        if staging.has(part):
-            continue
-        why = dict(clips)
-        before = catalog.whole_links(list(why))
-        links: list[LinkRecord] = []
-        changes: list[Change] = []
-        for answer, kept_at in answerer(list(why), verdicts):
-            clip_id = answer.clip_id
-            was = before.get(clip_id)
-            links.append(link_record(answer, was, kept_at=kept_at, night=number, why=why[clip_id]))
-            changes.append(change_of(answer, was, why[clip_id]))
-            watch.answered(answer)
-        staging.put(part, links, changes)
-    return done
+) -> float:
+    """Answer the parts that are not answered yet; returns the processor time spent in other processes."""
+    reasons = {part: why for part, why in _parts(affected) if not staging.has(part.number)}
+    elsewhere = 0.0
+    if not reasons:
+        return elsewhere  # workers would be started for nothing
+    # Closed here, so that workers are let go at once where something stops this.
+    with contextlib.closing(answerer(reasons, verdicts)) as answered:
+        for done in answered:
+            why = reasons[done.part]
+            before = catalog.whole_links(done.part.clip_ids)
+            links: list[LinkRecord] = []
+            changes: list[Change] = []
+            for answer, kept_at in done.answers:
+                clip_id = answer.clip_id
+                was = before.get(clip_id)
+                links.append(link_record(answer, was, kept_at=kept_at, night=number, why=why[clip_id]))
+                changes.append(change_of(answer, was, why[clip_id]))
+                watch.answered(answer)
+            staging.put(done.part.number, links, changes)
+            elsewhere += done.cpu_seconds
+    return elsewhere
 
 
 def _night(

@@ -20,7 +20,7 @@ from matcher.inputs import check_unicode
 if TYPE_CHECKING:
     from index.catalog import Catalog, Writer
     from index.places import Place
-    from index.protocols import CatalogIndex
+    from index.protocols import CatalogIndex, Searchable
     from index.rows import Kind, ProgramRecord
     from index.rows import ModelInfo as StoredModel
     from matcher.linking import Linker
@@ -187,19 +187,29 @@ def open_linker(
         MissingDependencyError: FAISS or the GPU asked for is missing.
     """
     from index.subset import Subset
-    from matcher.linking import Linker
 
     live = live or open_live(catalog, settings.index)
     sound = open_sounds(catalog, settings)
+    if within is None:
+        return linker_over(catalog, settings, live, sound)
+    few = Subset(live, within.positions(live.view.program_records))
+    heard_few = None if sound is None else Subset(sound, within.positions(sound.view.program_records))
+    return linker_over(catalog, settings, few, heard_few)
+
+
+def linker_over(catalog: Catalog, settings: Settings, live: Searchable, sound: Searchable | None) -> Linker:
+    """What answers clips from a catalog by given indexes of its frames, and of its sounds.
+
+    Raises:
+        StoreError: The calibration is damaged.
+    """
+    from matcher.linking import Linker
+
     model = ModelInfo(catalog.model.name, catalog.model.fingerprint, catalog.model.d)
     heard = None if catalog.sound_model is None else catalog.sound_model.fingerprint
     with translated():
         calibration = calibration_of(catalog.place, model, heard)
-    if within is None:
-        return Linker(live, settings, calibration, sound=sound)
-    few = Subset(live, within.positions(live.view.program_records))
-    heard_few = None if sound is None else Subset(sound, within.positions(sound.view.program_records))
-    return Linker(few, settings, calibration, sound=heard_few)
+    return Linker(live, settings, calibration, sound=sound)
 
 
 def open_sounds(catalog: Catalog, settings: Settings) -> CatalogIndex | None:
@@ -209,9 +219,18 @@ def open_sounds(catalog: Catalog, settings: Settings) -> CatalogIndex | None:
         StoreError: The tables are damaged, or the sounds are another model's than the settings name.
         MissingDependencyError: FAISS or the GPU asked for is missing.
     """
+    return open_live(catalog, settings.index, table="sounds") if hears(catalog, settings) else None
+
+
+def hears(catalog: Catalog, settings: Settings) -> bool:
+    """Whether clips are to be linked by a catalog's sounds too.
+
+    Raises:
+        StoreError: The sounds are another model's than the settings name.
+    """
     stored = catalog.sound_model
     if stored is None or not settings.sound.enabled:
-        return None
+        return False
     asked = load_sound_encoder(settings.sound.spec).info
     if asked.fingerprint != stored.fingerprint:
         raise errors.StoreError(
@@ -219,7 +238,7 @@ def open_sounds(catalog: Catalog, settings: Settings) -> CatalogIndex | None:
             f"by {asked.spec} ({asked.fingerprint}); name that one under [sound] in --config, make a new "
             "store, or leave the sound out with --no-sound"
         )
-    return open_live(catalog, settings.index, table="sounds")
+    return True
 
 
 def _stored(model: ModelInfo) -> StoredModel:

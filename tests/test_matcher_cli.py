@@ -30,10 +30,11 @@ from matcher.store import open_catalog
 VERBS = [
     "add", "remove", "query", "link", "relink", "programs", "clips", "links", "status", "doctor", "demo",
     "review", "history", "index verify", "index rebuild", "index compact", "bench ingest", "bench query",
+    "bench cluster",
 ]  # fmt: skip
 HEAVY = [
     "numpy", "av", "lancedb", "lance", "faiss", "torch", "onnxruntime", "onnx", "timm", "open_clip",
-    "pyarrow", "pydantic", "PIL", "rich",
+    "pyarrow", "pydantic", "PIL", "rich", "ray",
 ]  # fmt: skip
 
 ANSWER_FIELDS = {
