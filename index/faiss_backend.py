@@ -36,6 +36,7 @@ from index.exact import as_new_ids, as_vectors, best_first, check_k
 from index.gpu import GpuCopy
 from index.ids import IdSet
 from index.memory import GrowingLists
+from index.reading import read_lists
 from index.selectors import Range, Selector, lie_in, merged
 
 DISTRIBUTIONS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs")
@@ -473,7 +474,8 @@ class FaissIndex:
         """
         faiss = load_faiss()
         try:
-            raw = faiss.read_index(str(path))
+            # Lists of arrays stay in the file, for read_lists to fetch.
+            raw = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
         except RuntimeError as error:
             raise IndexStoreError(f"{path} is no readable FAISS index: {error}") from error
         kind = _KIND_OF.get(type(raw).__name__)
@@ -483,7 +485,9 @@ class FaissIndex:
         if kind != "flat":
             raw.nprobe = min(int(raw.nlist), nprobe or choose_nprobe(int(raw.nlist)))
         index._index = raw
-        index._ids = IdSet(_stored_ids(faiss, raw, kind))
+        index._ids = IdSet(
+            faiss.vector_to_array(raw.id_map) if kind == "flat" else read_lists(faiss, raw, path)
+        )
         return index
 
     def _new_flat(self) -> Any:
@@ -646,17 +650,3 @@ def is_strictly_descending(similarities: NDArray[np.float32]) -> bool:
     Two places without a neighbour, both ``-inf``, do not fall; nor do ties, whose ids may be out of order.
     """
     return bool((similarities[:, :-1] > similarities[:, 1:]).all())
-
-
-def _stored_ids(faiss: Any, raw: Any, kind: str) -> Ids:
-    """(ntotal,) ids of an index that was read from a file."""
-    if kind == "flat":
-        ids: Ids = faiss.vector_to_array(raw.id_map)
-        return ids
-    lists = raw.invlists
-    parts = [
-        faiss.rev_swig_ptr(lists.get_ids(number), int(lists.list_size(number))).copy()
-        for number in range(int(raw.nlist))
-        if int(lists.list_size(number))
-    ]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
