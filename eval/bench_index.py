@@ -287,7 +287,7 @@ class _Sides:
         """The K nearest, as :class:`index.live.LiveIndex` finds them."""
         if self._vectors is None:
             return self._index.search(xq, K)
-        candidates = self._index.search(xq, self.k).ids
+        candidates = self._index.search(xq, self.k)
         return reranked(as_vectors(xq, self._index.d, what="xq"), candidates, K, self._vectors.of)
 
     def raw(self, xq: Vectors) -> object:

@@ -9,6 +9,7 @@ Shape letters: ``nq`` queries, ``nb`` stored vectors, ``d`` dimensions, ``k`` ne
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from index.base import NO_ID, Ids, SearchResult, Vectors
 from index.engines import (
+    COMPRESSED,
     KINDS,
     MAX_PART_DIMENSIONS,
     PQ_BITS,
@@ -36,6 +38,7 @@ from index.exact import as_new_ids, as_vectors, best_first, check_k
 from index.gpu import GpuCopy
 from index.ids import IdSet
 from index.memory import GrowingLists
+from index.reading import read_lists
 from index.selectors import Range, Selector, lie_in, merged
 
 DISTRIBUTIONS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs")
@@ -369,7 +372,8 @@ class FaissIndex:
         raw_search = self._raw_search if selected is None else self._search_within(selected, n)
         if self._kind != "flat":
             found, found_ids = raw_search(queries, k)
-            if not is_strictly_descending(found):
+            # Ties of rough similarities are many and mean nothing.
+            if self._kind not in COMPRESSED and not is_strictly_descending(found):
                 found, found_ids = best_first(found, found_ids, k)
             return SearchResult(similarities=found, ids=found_ids)
         # FAISS keeps any of the vectors that tie at the k-th place. One column more shows whether
@@ -473,7 +477,8 @@ class FaissIndex:
         """
         faiss = load_faiss()
         try:
-            raw = faiss.read_index(str(path))
+            # Lists of arrays stay in the file, for read_lists to fetch.
+            raw = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
         except RuntimeError as error:
             raise IndexStoreError(f"{path} is no readable FAISS index: {error}") from error
         kind = _KIND_OF.get(type(raw).__name__)
@@ -483,7 +488,9 @@ class FaissIndex:
         if kind != "flat":
             raw.nprobe = min(int(raw.nlist), nprobe or choose_nprobe(int(raw.nlist)))
         index._index = raw
-        index._ids = IdSet(_stored_ids(faiss, raw, kind))
+        index._ids = IdSet(
+            faiss.vector_to_array(raw.id_map) if kind == "flat" else read_lists(faiss, raw, path)
+        )
         return index
 
     def _new_flat(self) -> Any:
@@ -608,18 +615,49 @@ class HalfSearch:
     """
 
     def __init__(self, d: int) -> None:
-        faiss = load_faiss()
+        faiss = self._faiss = load_faiss()
         half = faiss.ScalarQuantizer.QT_fp16
         self._index = faiss.IndexScalarQuantizer(d, half, faiss.METRIC_INNER_PRODUCT)
 
-    def search(
-        self, xq: Vectors, xb: NDArray[np.float16], k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """(nq, k) similarities and rows of ``xb`` (nb, d), which are at least k."""
-        self._index.reset()
-        self._index.add_sa_codes(np.ascontiguousarray(xb).view(np.uint8))
-        found, rows = self._index.search(xq, k)
-        return found, rows
+    def similarities(
+        self, xq: Vectors, xb: NDArray[np.float16], counts: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Inner products of each query with vectors of its own.
+
+        Args:
+            xq: (nq, d) queries.
+            xb: (nb, d) vectors: those of the first query, then those of the second, and so on.
+            counts: (nq,) how many are of each query; nb in all.
+
+        Returns:
+            (nb,) similarities in the order of ``xb``.
+        """
+        similarities = np.empty(xb.shape[0], dtype=np.float32)
+        codes = np.ascontiguousarray(xb).view(np.uint8)
+        stop = 0
+        with _one_core(self._faiss):
+            for row, count in enumerate(counts.tolist()):
+                if count:
+                    start, stop = stop, stop + count
+                    self._index.reset()
+                    self._index.add_sa_codes(codes[start:stop])
+                    found, places = self._index.search(xq[row : row + 1], count)
+                    similarities[start:stop][places[0]] = found[0]
+        return similarities
+
+
+@contextlib.contextmanager
+def _one_core(faiss: Any) -> Iterator[None]:
+    """What the calling thread asks of FAISS takes one core; other threads' searches stay as they are.
+
+    To share out a few microseconds' work takes longer than to do it, and far longer on a busy machine.
+    """
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 _RawSearch = Callable[[Vectors, int], tuple[NDArray[np.float32], NDArray[np.int64]]]
@@ -646,17 +684,3 @@ def is_strictly_descending(similarities: NDArray[np.float32]) -> bool:
     Two places without a neighbour, both ``-inf``, do not fall; nor do ties, whose ids may be out of order.
     """
     return bool((similarities[:, :-1] > similarities[:, 1:]).all())
-
-
-def _stored_ids(faiss: Any, raw: Any, kind: str) -> Ids:
-    """(ntotal,) ids of an index that was read from a file."""
-    if kind == "flat":
-        ids: Ids = faiss.vector_to_array(raw.id_map)
-        return ids
-    lists = raw.invlists
-    parts = [
-        faiss.rev_swig_ptr(lists.get_ids(number), int(lists.list_size(number))).copy()
-        for number in range(int(raw.nlist))
-        if int(lists.list_size(number))
-    ]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)

@@ -8,14 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.base import Ids
+from index.rows import ORDINAL_BITS
 from index.selectors import Range
+
+#: Bytes that :func:`ascending` may take for an id.
+_PLACES_AN_ID = 16
 
 
 class IdSet:
     """The ids in use, sorted; appending ids above the highest (the usual case) copies nothing."""
 
     def __init__(self, ids: Ids) -> None:
-        self._chunks: list[Ids] = [np.sort(ids)]
+        self._chunks: list[Ids] = [ascending(ids)]
         self._highest = int(ids.max()) if ids.size else -1
         self.size = int(ids.size)
 
@@ -66,3 +70,32 @@ class IdSet:
         bounds = np.array(ranges, dtype=np.int64).reshape(-1, 2)
         low, high = np.searchsorted(self.sorted(), bounds.T)
         return low, high
+
+
+def ascending(ids: Ids) -> Ids:
+    """(n,) ids in order, as ``np.sort`` gives them, which takes four times as long on some processors.
+
+    The frames of a program are numbered without gaps, so that marking the places that are taken, program
+    after program, leaves few free ones between.
+    """
+    if ids.size == 0:
+        return ids.copy()
+    places, ordinals = ids >> ORDINAL_BITS, ids & ((1 << ORDINAL_BITS) - 1)
+    first, width = int(places.min()), int(ordinals.max()) + 1
+    n_places = (int(places.max()) - first + 1) * width
+    if n_places > _PLACES_AN_ID * ids.size:
+        return np.sort(ids)
+    places -= first
+    places *= width
+    places += ordinals
+    is_taken = np.zeros(n_places, dtype=bool)
+    is_taken[places] = True
+    places = np.flatnonzero(is_taken)
+    if places.size != ids.size:  # an id that is there twice, in a file that is not ours
+        return np.sort(ids)
+    numbers = places // width
+    places -= numbers * width
+    numbers += first
+    numbers <<= ORDINAL_BITS
+    numbers += places
+    return numbers

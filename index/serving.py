@@ -65,7 +65,7 @@ def answer(kind: str, view: LiveView, xq: Vectors, k: int, found: SearchResult) 
     """
     if kind not in COMPRESSED:
         return found
-    return reranked(as_vectors(xq, view.d, what="xq"), found.ids, k, view.vectors_of)
+    return reranked(as_vectors(xq, view.d, what="xq"), found, k, view.vectors_of)
 
 
 def _all_but(ranges: Sequence[Range]) -> list[Range]:

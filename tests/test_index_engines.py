@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_index_exact import ExactContract, IndexContract, grid, naive
+from test_index_exact import ExactContract, IndexContract
 
 from index import drift
 from index.base import NO_ID, VectorIndex
@@ -20,7 +20,6 @@ from index.exact import ExactIndex, best_first
 from index.faiss_backend import FaissIndex, load_faiss
 from index.half import widened
 from index.ids import IdSet
-from index.rerank import reranked
 from index.rows import ORDINAL_BITS
 from index.selectors import Selector, merged
 from index.shards import ShardedIndex, devices_of, new_engine, read_engine, write_engine
@@ -119,40 +118,6 @@ def test_a_selector_selects_what_is_in_its_ranges(ranges: list[tuple[int, int]])
 def test_a_selector_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one range"):
         Selector(load_faiss(), [])
-
-
-# ---------------------------------------------------------------- the rerank
-
-
-def test_candidates_are_ranked_as_by_brute_force() -> None:
-    """Of each query its own candidates, in any order, with gaps; fewer than k are padded."""
-    d, k = 5, 4
-    xb = grid(1, 60, d).astype(np.float16)
-    ids = np.arange(60) * 7
-    rng = np.random.default_rng(0)
-    candidates = np.stack([rng.choice(ids, 12, replace=False) for _ in range(9)])
-    candidates[rng.random(candidates.shape) < 0.3] = NO_ID
-    candidates[3] = NO_ID
-    candidates[4, 2:] = NO_ID
-    xq = grid(2, 9, d)
-    asked: list[np.ndarray] = []
-
-    def vectors_of(some: np.ndarray) -> np.ndarray:
-        asked.append(some)
-        return xb[some // 7]
-
-    got = reranked(xq, candidates, k, vectors_of)
-    for row, own in enumerate(candidates):
-        known = own[own != NO_ID]
-        want = naive(xb[known // 7].astype(np.float32), known, xq[row : row + 1], k)
-        np.testing.assert_array_equal(got.similarities[row], want.similarities[0])
-        np.testing.assert_array_equal(np.sort(got.similarities[row])[::-1], got.similarities[row])
-        for i, similarity in zip(got.ids[row].tolist(), got.similarities[row].tolist(), strict=True):
-            assert (i == NO_ID) == (similarity == -np.inf)
-            if i != NO_ID:
-                assert i in known
-                assert float(np.dot(xq[row], xb[i // 7].astype(np.float32))) == similarity
-    assert all((np.diff(some) > 0).all() for some in asked)
 
 
 # ---------------------------------------------------------------- shards
