@@ -136,7 +136,8 @@ def _alone(catalog: Catalog, settings: Settings, ids: Sequence[str]) -> tuple[Ro
 def _spread(
     catalog: Catalog, settings: Settings, ids: Sequence[str], workers: int, expected: dict[str, Answer]
 ) -> Round:
-    from matcher.cluster import answerer, joined
+    from matcher.cluster.answering import answerer
+    from matcher.cluster.crew import joined
 
     linker = open_linker(catalog, settings)
     started = time.monotonic()

@@ -21,7 +21,7 @@ from matcher.steps import Step
 if TYPE_CHECKING:
     from eval.bench import BenchTable
     from index.catalog import Catalog
-    from matcher.cluster import Crew
+    from matcher.cluster.crew import Crew
     from matcher.config import Settings
     from matcher.encoders.base import FrameEncoder
     from matcher.records import Answer
@@ -248,7 +248,7 @@ def _crew(address: str | None, workers: int | None) -> Iterator[Crew | None]:
             raise InputError("--ray-workers belongs to --ray")
         yield None
         return
-    from matcher.cluster import joined
+    from matcher.cluster.crew import joined
 
     with joined(address, workers=workers) as crew:
         yield crew
@@ -281,7 +281,7 @@ def _add(
         catalog = create_catalog(store, model.info)
         describer = None
         if crew is not None:
-            from matcher.cluster import describer as describer_of
+            from matcher.cluster.describing import describer as describer_of
 
             describer = describer_of(crew, model, settings)
         with translated(), catalog.writing(wait_seconds=wait) as writer:
@@ -529,7 +529,7 @@ def relink(
         if crew is None:
             linker = open_linker(catalog, settings)
         else:
-            from matcher.cluster import relinking
+            from matcher.cluster.answering import relinking
 
             linker, answerer = relinking(crew, catalog, settings, top=top, slices=ray_slices)
         with NightBars(show) as bars:

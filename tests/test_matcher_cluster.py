@@ -32,7 +32,7 @@ from matcher.store import create_catalog, open_linker
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
-    from matcher.cluster import Crew
+    from matcher.cluster.crew import Crew
 
 SETTINGS = Settings()
 FULL = Order(full=True, accept=True)
@@ -120,7 +120,8 @@ def test_what_several_workers_left_undone_is_done_by_the_next_run(
 def test_without_the_extra_its_name_is_said(
     matcher: Run, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "matcher.cluster", raising=False)
+    for name in ("crew", "slices", "answering", "describing"):
+        monkeypatch.delitem(sys.modules, f"matcher.cluster.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)
     for words in (["relink", "--store", made], ["add", "p", made / "store.json", "--store", made]):
         ran = matcher(*words, "--ray", "local")
@@ -174,7 +175,7 @@ def test_a_night_on_a_cluster_started_here_is_the_night_of_one_process(made: Pat
     ran = run_process(*words, MATCHER_TEST_MARK=made.as_posix())
     assert (ran.code, ran.out) == (0, ""), ran.err
     assert "answered 40 of 40 kept clips" in ran.err
-    assert len(ran.lines) == 2, ran.err
+    assert len(ran.lines) == 3, ran.err
     _assert_same_links(made, alone)
     assert _marked(made.as_posix()) == []
 
@@ -215,7 +216,7 @@ def second(cluster: Cluster) -> Iterator[Any]:
 
 @pytest.fixture
 def crew(cluster: Cluster, second: Any) -> Iterator[Crew]:
-    from matcher.cluster import joined
+    from matcher.cluster.crew import joined
 
     with joined(cluster.address) as crew:
         assert crew.size == 2
@@ -225,16 +226,16 @@ def crew(cluster: Cluster, second: Any) -> Iterator[Crew]:
 @pytest.fixture
 def losses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Fills with a line for every worker that is lost."""
-    from matcher import cluster
+    from matcher.cluster import crew
 
     lost: list[str] = []
-    hire = cluster._hire
+    hire = crew._hire
 
     def counted(shift: Any, post: Any) -> None:
         lost.append(post.kind.__name__)
         hire(shift, post)
 
-    monkeypatch.setattr(cluster, "_hire", counted)
+    monkeypatch.setattr(crew, "_hire", counted)
     return lost
 
 
@@ -246,7 +247,7 @@ def killed(cluster: Cluster, second: Any, monkeypatch: pytest.MonkeyPatch) -> li
     """
     import ray
 
-    from matcher import cluster as module
+    from matcher.cluster import crew as module
 
     kept, gone = module._kept, list[Any]()
 
@@ -285,7 +286,7 @@ def test_a_node_that_dies_in_the_middle_changes_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """With the whole index in every worker, and with slices of it, some of which die too."""
-    from matcher.cluster import relinking
+    from matcher.cluster.answering import relinking
 
     monkeypatch.setattr("matcher.relink.PART_CLIPS", 2)
     catalog = Catalog.open(made)
@@ -303,16 +304,18 @@ def test_a_node_that_dies_in_the_middle_changes_nothing(
 @pytest.mark.slow
 def test_a_worker_that_sees_another_store_is_refused(made: Path, crew: Crew) -> None:
     """Another version of it, another calibration, none at all: one line that names the machine."""
-    from matcher import cluster
+    from matcher.cluster.answering import AnsweringWorker
+    from matcher.cluster.crew import Post, spread_over
+    from matcher.cluster.state import StoreState
 
     catalog = Catalog.open(made)
     linker = open_linker(catalog, SETTINGS)
-    state = cluster.StoreState.of(catalog, linker.epoch(5))
+    state = StoreState.of(catalog, linker.epoch(5))
 
-    def said(state: Any, worker: Any = cluster.AnsweringWorker) -> str:
-        post = cluster.Post(worker, (state, SETTINGS, 5))
+    def said(state: Any, worker: Any = AnsweringWorker) -> str:
+        post = Post(worker, (state, SETTINGS, 5))
         with pytest.raises(StoreError) as raised:
-            list(cluster.spread_over(crew, post, [(Part(0, ("c00",)), {})]))
+            list(spread_over(crew, post, [(Part(0, ("c00",)), {})]))
         return str(raised.value)
 
     assert "every machine must reach the same store" in said(
@@ -332,7 +335,7 @@ def test_programs_added_by_a_cluster_are_those_added_alone(
     tmp_path: Path,
 ) -> None:
     """In order, by value, a bad file reported in its place, and a node killed in the middle."""
-    from matcher.cluster import describer
+    from matcher.cluster.describing import describer
     from matcher.encoders.registry import load_encoder
     from matcher.inputs import program_job
 
@@ -392,7 +395,7 @@ class _Breaking:
 def test_a_task_that_kills_its_workers_is_given_up_and_the_rest_is_done(crew: Crew) -> None:
     from ray import cloudpickle
 
-    from matcher.cluster import Post, spread_over
+    from matcher.cluster.crew import Post, spread_over
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not see the tests
     post: Any = Post(_Breaking, ())  # type: ignore[arg-type]
@@ -412,10 +415,10 @@ def test_a_task_that_kills_its_workers_is_given_up_and_the_rest_is_done(crew: Cr
 
 @pytest.mark.slow
 def test_a_cluster_without_a_free_processor_is_told(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    from matcher import cluster
+    from matcher.cluster import crew as module
     from matcher.errors import InputError
 
-    monkeypatch.setattr(cluster, "_START_SECONDS", 3.0)
-    post: Any = cluster.Post(_Breaking, (), n_gpus=1)  # type: ignore[arg-type]
+    monkeypatch.setattr(module, "_START_SECONDS", 3.0)
+    post: Any = module.Post(_Breaking, (), n_gpus=1)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="started no worker in 3 s"):
-        list(cluster.spread_over(crew, post, ["a"]))
+        list(module.spread_over(crew, post, ["a"]))
