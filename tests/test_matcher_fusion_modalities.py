@@ -37,7 +37,8 @@ def test_a_dimension_that_hardly_varies_is_not_blown_up() -> None:
     rows = torch.tensor([[0.0, 0.3, 1e-9], [2.0, 0.3, 0.0]]).double()
     module.fit(rows)
     torch.testing.assert_close(module.scale, torch.tensor([1.0, 1e-3, 1e-3]).double())
-    module.fit(torch.full((7, 3), 0.1).double())
+    # All rows alike but for errors in their last digits, which are nothing to scale by.
+    module.fit(0.1 + 1e-15 * torch.tensor([[1.0, 3.0, 2.0], [5.0, 1.0, 4.0]]).double())
     assert module.scale.tolist() == [1.0] * 3
 
 
