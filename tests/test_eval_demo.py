@@ -169,7 +169,7 @@ def test_a_linker_that_lies_is_called_wrong(
 ) -> None:
     truth = json.loads((copy / "truth.json").read_text())
 
-    def lie(self: Linker, clip_id: str, path: str, considered: object, *, model: str, top: int) -> Answer:
+    def lie(self: Linker, clip_id: str, path: str, *_: object, **__: object) -> Answer:
         shown = {segment["program_id"] for segment in truth[clip_id]["segments"]}
         other = next(name for name in ("p01", "p02", "p03", "p04") if name not in shown)
         return _answer("linked", other, clip_id=clip_id, path=path)

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -24,7 +24,7 @@ from matcher.changes import CHANGE_KINDS, Change, ChangeKind, change_of, link_re
 from matcher.errors import InputError
 from matcher.linking import Linker
 from matcher.records import Answer, Decision, Guess, Link, Reviewed, Segment
-from matcher.relink import BrakeError, Night, Order, is_braked, relink
+from matcher.relink import BrakeError, Night, Order, Part, PartAnswers, is_braked, relink
 from matcher.relink_look import MOST_LOOKS, worth_a_look
 from matcher.relink_metrics import metrics_text
 from matcher.relink_page import MOST_ROWS, bar_chart
@@ -506,8 +506,10 @@ class _Stub:
         return f"epoch-{top}"
 
 
-def _to_none(clip_ids: Sequence[str], verdicts: Mapping[str, Verdict]) -> Iterable[tuple[Answer, str]]:
-    return [(answer(clip_id, "none", {}, {"p": 0.1}), "") for clip_id in clip_ids]
+def _to_none(parts: Iterable[Part], verdicts: Mapping[str, Verdict]) -> Generator[PartAnswers, None, None]:
+    for part in parts:
+        none = [(answer(clip_id, "none", {}, {"p": 0.1}), "") for clip_id in part.clip_ids]
+        yield PartAnswers(part, none)
 
 
 def test_the_report_tells_of_a_night_that_the_brake_stops(tmp_path: Path, catalog: Catalog) -> None:

@@ -193,14 +193,17 @@ def started(env: dict[str, str], *words: str | Path) -> subprocess.Popen[str]:
 
 def test_a_second_night_says_so_in_one_line_and_leaves(tmp_path: Path, stand_in: dict[str, str]) -> None:
     """Also while the first is past matcher; and the lock goes with a night that is killed."""
-    first = started(stand_in | {"SLEEP": "60"}, "--reports", tmp_path / "r")
+    first = started(stand_in | {"SLEEP": "20"}, "--reports", tmp_path / "r")
     second = nightly(stand_in, "--reports", tmp_path / "r")
     assert second.code == 75
     (line,) = second.lines
     assert "another night is running" in line
     assert len(words_of(tmp_path)) == 1
     first.kill()
-    first.communicate()
+    first.wait()  # what it had started sleeps on, and holds its pipes
+    for pipe in (first.stdout, first.stderr):
+        if pipe is not None:
+            pipe.close()
     assert nightly(stand_in, "--reports", tmp_path / "r").code == 0
 
 
