@@ -59,8 +59,12 @@ class LanceAnn:
         reader = pa.RecordBatchReader.from_batches(schema, batches())
         self._table = lancedb.connect(folder).create_table("vectors", data=reader)
         n = self._table.count_rows()
-        # As LanceDB advises: about 4,096 vectors a list, 8 dimensions a code.
-        codes = IvfPq(distance_type="dot", num_partitions=max(1, n // 4096), num_sub_vectors=max(1, d // 8))
+        # As LanceDB advises: about 4,096 vectors a list, 8 dimensions a code. Made in fewer rounds over fewer
+        # vectors than by default, in a tenth of the time: what the codes choose is ranked anew.
+        codes = IvfPq(
+            distance_type="dot", num_partitions=max(1, n // 4096), num_sub_vectors=max(1, d // 8),
+            max_iterations=15, sample_rate=64,
+        )  # fmt: skip
         self._table.create_index("vector", config=codes)
 
     def search(self, xq: Vectors, k: int, effort: Effort) -> Ids:

@@ -587,6 +587,10 @@ class Catalog:
         """All reviews, the oldest first."""
         return sorted((ReviewRecord(**row) for row in self._rows("reviews")), key=lambda record: record.at)
 
+    def count_links(self) -> int:
+        """How many clips are linked, or up for review."""
+        return self._count("links", "decision != 'none'")
+
     def nights(self) -> list[NightRecord]:
         """The re-links that were committed, the first one first."""
         return sorted((NightRecord(**row) for row in self._rows("nights")), key=lambda record: record.night)

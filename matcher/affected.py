@@ -10,7 +10,9 @@ An answer rests on the neighbours of the clip's descriptors that stand out from 
 - where the program that somebody named is back;
 - where a program that came later has a frame that is near enough to be such a neighbour.
 
-Only the last one needs the descriptors, and it is decided exactly (:mod:`index.reach`). What earlier nights
+Only the last one needs the descriptors, and it is decided exactly (:mod:`index.reach`). So the links are
+those that answering all clips would give, as far as the search itself is exact: an approximate one may find
+other neighbours for a clip that nothing new is near, above all after it was trained anew. What earlier nights
 have seen is not compared again: a night that is committed vouches for every answer older than itself.
 """
 

@@ -165,7 +165,8 @@ class Linker:
         """Hash of all that an answer with ``top`` guesses depends on but the catalogue: 12 hex digits."""
         index = self._settings.index
         words = [
-            RULES, top, self._calibration.version, index.search, index.stretches, self._sound is not None,
+            RULES, top, self._calibration.version, index.search, index.stretches, index.kind, index.nprobe,
+            self._sound is not None,
             self._voting.model_dump_json(), self._settings.sound.model_dump_json(),
             self._settings.decision.model_dump_json(),
         ]  # fmt: skip

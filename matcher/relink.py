@@ -15,7 +15,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +86,7 @@ class Night:
         contradicted: Clips that are answered otherwise than a person said, were it not for that; also those
             whose answer is the same. See :attr:`matcher.changes.Change.against`.
         is_committed: Whether its links go into the store; not where the brake stops it.
+        links: Clips that were linked, or up for review, before.
     """
 
     number: int
@@ -101,6 +102,7 @@ class Night:
     resumed: int = 0
     contradicted: tuple[Change, ...] = ()
     is_committed: bool = True
+    links: int = 0
 
     @property
     def answered(self) -> int:
@@ -221,26 +223,28 @@ def relink(
     """
     catalog, watch = writer.catalog, watch or Watch()
     staging = Staging(catalog.place)
-    finished = _finish(writer, staging)
-    if finished is not None and not order.full:
-        return finished
-    started, cpu = time.monotonic(), time.process_time()
+    _finish(writer, staging)
+    started = time.monotonic()
     verdicts = verdicts_of(catalog.reviews())
     plan = _begin(catalog, staging, linker, order, verdicts, watch)
     affected, number = staging.affected(), last_night(catalog) + 1
     answerer = answerer or partial(answer_here, catalog=catalog, linker=linker, top=order.top)
     done = sum(len(clips) for part, clips in _parts(affected) if staging.has(part.number))
     watch.answering(len(affected), done)
+    cpu = time.process_time()  # of the answers alone: the next night estimates by it
     elsewhere = _answer_parts(catalog, staging, affected, verdicts, answerer, number, watch)
     spent = {
         "seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - cpu + elsewhere,
     }  # fmt: skip
     night = _night(staging, plan, affected, number, resumed=done, spent=spent)
-    if is_braked(night, order):
+    is_stopped = is_braked(night, order, shown=plan["shown"])
+    if is_stopped:
         night = replace(night, number=0, is_committed=False)
     if before_commit is not None:
         before_commit(night)
-    _brake(night, order)
+    if is_stopped:
+        staging.note({**plan, "shown": night.moving})
+        raise _brake_error(night, order, shown=plan["shown"])
     _commit(writer, staging, plan, night)
     return night
 
@@ -258,10 +262,12 @@ def _begin(
     key = {
         **{name: catalog.version_of(name) for name in ("programs", "clips", "links", "reviews", "nights")},
         "epoch": epoch, "full": order.full, "since": order.since,
+        # Of what is staged: another version of the program may write it otherwise.
+        "form": [PART_CLIPS, *(field.name for field in fields(Change))],
     }  # fmt: skip
-    plan = staging.plan()
-    if plan is not None and plan["key"] == key:
-        return plan
+    before = staging.plan()
+    if before is not None and before["key"] == key:
+        return before
     question = Question(epoch, verdicts, order.full, order.since, _seconds_a_clip(catalog))
     watch.comparing(catalog.counts()["clips"])
     found = affected_clips(catalog, question, on_clips=watch.compared)
@@ -271,6 +277,9 @@ def _begin(
         "catalog_version": linker.version,
         "known": records[-1].number if records else 0,
         "phase": "answering",
+        "links": catalog.count_links(),
+        # What the brake told of last, of whatever state: who accepts has seen no more than that.
+        "shown": None if before is None else before.get("shown"),
         "found": {name: value for name, value in asdict(found).items() if name != "why"},
     }
     staging.begin(plan, found.why)
@@ -360,6 +369,7 @@ def _night(
         epoch=plan["key"]["epoch"],
         way=found["way"],
         kept=found["kept"],
+        links=plan["links"],
         why=dict(Counter(why for _, why in affected)),
         decisions={name: decisions[name] for name in ("linked", "review", "none")},
         changes=tuple(changes),
@@ -370,17 +380,30 @@ def _night(
     )
 
 
-def is_braked(night: Night, order: Order) -> bool:
-    """Whether more links would change than may without a person's word."""
-    return not order.accept and night.moving > max(FREE_CHANGES, order.brake * night.kept)
+def is_braked(night: Night, order: Order, *, shown: int | None = None) -> bool:
+    """Whether more links would change than may without a person's word.
+
+    Args:
+        night: That is to be committed.
+        order: Whether a person has given it.
+        shown: How many changes the brake told of when it last stopped: a person's word is for so many.
+    """
+    if order.accept:
+        return shown is not None and night.moving > shown
+    links = night.links + night.counts.get("added", 0)
+    return night.moving > max(FREE_CHANGES, order.brake * links)
 
 
-def _brake(night: Night, order: Order) -> None:
-    if not is_braked(night, order):
-        return
-    raise BrakeError(
-        f"{night.moving} of {night.kept} links would change, more than {order.brake:.1%}: nothing was "
-        "committed. Look at the report (--report DIR); if that is right, run it again with --accept"
+def _brake_error(night: Night, order: Order, *, shown: int | None) -> BrakeError:
+    links = night.links + night.counts.get("added", 0)
+    reason = (
+        f"more than the {shown} that were shown before, for something has changed in the store since"
+        if order.accept
+        else f"more than {order.brake:.1%}"
+    )
+    return BrakeError(
+        f"{night.moving} of {links} links would change, {reason}: nothing was committed. Look at the report "
+        "(--report DIR); if that is right, run it again with --accept"
     )
 
 
@@ -395,22 +418,20 @@ def _commit(writer: Writer, staging: Staging, plan: Mapping[str, Any], night: Ni
     staging.clear()
 
 
-def _finish(writer: Writer, staging: Staging) -> Night | None:
-    """Book a night that was killed between its commit and the booking; None where there is none."""
+def _finish(writer: Writer, staging: Staging) -> None:
+    """Book a night that was killed between its commit and the booking; nothing where there is none.
+
+    Its links are there as they were staged, to the microsecond: a number alone may be another night's, for
+    one that was not booked is given again.
+    """
     plan = staging.plan()
     if plan is None or plan["phase"] != "committing":
-        return None
-    catalog = writer.catalog
+        return
+    first = next((links[0] for links in staging.parts() if links), None)
+    there = None if first is None else writer.catalog.whole_links([first.clip_id]).get(first.clip_id)
+    if first is None or there is None or there.linked_at != first.linked_at:
+        return
     record = NightRecord(**plan["night"])
-    first = next((links[0].clip_id for links in staging.parts() if links), None)
-    link = None if first is None else catalog.whole_links([first]).get(first)
-    if last_night(catalog) >= record.night or link is None or link.basis is None:
-        return None
-    if link.basis.night != record.night:
-        return None
-    affected = staging.affected()
-    spent = {"seconds": 0.0, "cpu_seconds": 0.0}
-    night = _night(staging, plan, affected, record.night, resumed=len(affected), spent=spent)
-    writer.put_night(record)
+    if last_night(writer.catalog) < record.night:
+        writer.put_night(record)
     staging.clear()
-    return night

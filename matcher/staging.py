@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from index import link_rows
-from index.files import storing, write_atomically
+from index.files import fsync_folder, storing, write_atomically
 from index.places import Place
 from index.rows import LinkRecord
 from matcher.changes import Change
@@ -112,7 +112,10 @@ class Staging:
             part += 1
 
     def clear(self) -> None:
-        """Throw away what is there."""
+        """Throw away what is there; the plan first, for without it the rest is nothing."""
+        (self._folder / "plan.json").unlink(missing_ok=True)
+        if self._folder.is_dir():
+            fsync_folder(self._folder)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _path(self, part: int, kind: str) -> Path:

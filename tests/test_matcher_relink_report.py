@@ -70,7 +70,7 @@ def night_of(changes: Sequence[Change], **more: Any) -> Night:
     }  # fmt: skip
     words: dict[str, Any] = {
         "number": 3, "catalog_version": 9, "epoch": "e1", "way": "new against kept", "kept": 1000, "why": why,
-        "decisions": decisions, "changes": tuple(changes), "counts": counts, "figures": figures,
+        "links": 1000, "decisions": decisions, "changes": tuple(changes), "counts": counts, "figures": figures,
     }  # fmt: skip
     return Night(**(words | more))
 
@@ -552,8 +552,15 @@ def test_the_brake_holds_above_a_share_and_some_free_changes() -> None:
     assert not is_braked(night_of(many[:50]), Order())
     assert is_braked(night_of(many[:51]), Order())
     assert not is_braked(night_of(many[:51]), Order(accept=True))
-    assert not is_braked(night_of(many[:10], kept=1), Order(brake=0.0))
-    assert is_braked(night_of(many[:11], kept=1), Order(brake=0.0))
+    assert not is_braked(night_of(many[:10], links=1), Order(brake=0.0))
+    assert is_braked(night_of(many[:11], links=1), Order(brake=0.0))
+    # Of the links, however many clips are kept; of those that come too.
+    assert is_braked(night_of(many[:11], links=100, kept=10**6), Order())
+    came = [change(f"n{i}", "added", NO, ("linked", ("p",), 0.95)) for i in range(60)]
+    assert not is_braked(night_of(came[:11], links=210), Order())
+    # A person's word is for as many as were shown.
+    assert not is_braked(night_of(many), Order(accept=True), shown=60)
+    assert is_braked(night_of(many), Order(accept=True), shown=59)
 
 
 def test_a_folder_is_checked_and_not_made(tmp_path: Path) -> None:
