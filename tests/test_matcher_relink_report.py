@@ -70,7 +70,8 @@ def night_of(changes: Sequence[Change], **more: Any) -> Night:
     }  # fmt: skip
     words: dict[str, Any] = {
         "number": 3, "catalog_version": 9, "epoch": "e1", "way": "new against kept", "kept": 1000, "why": why,
-        "links": 1000, "decisions": decisions, "changes": tuple(changes), "counts": counts, "figures": figures,
+        "links": 1000, "decisions": decisions, "changes": tuple(changes), "counts": counts,
+        "figures": figures,
     }  # fmt: skip
     return Night(**(words | more))
 
