@@ -1,7 +1,7 @@
 """What a night's re-link costs beside a full one, as the share of the programs that changed grows.
 
-The store is made up, see :mod:`eval.relink_store`. Of the changed programs a third is replaced by a new version
-of itself, a third taken out, a third new; clips are kept of all of them. Processor time is the process's own,
+The store is made up, see :mod:`eval.relink_store`. Of the changed programs a third is replaced by a new
+version of itself, a third taken out, a third new; clips are kept of all of them. Processor time is the process's own,
 of all its threads; opening and refreshing the index is in neither side.
 
 ==============  ====================================================================================

@@ -16,7 +16,11 @@ Shape letters: ``n`` clips, ``p`` programs, ``f`` frames of a program, ``r`` of 
 from __future__ import annotations
 
 import json
+import multiprocessing
+import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +43,7 @@ from index.catalog import (
 from index.drift import near
 from index.half import widened
 from index.rows import LinkBasis, LinkRecord, ProgramRecord
+from matcher.background import Background
 from matcher.calibration import calibration_of
 from matcher.changes import link_record
 from matcher.config import Settings
@@ -55,6 +60,9 @@ TOP = 5
 #: Of one commit; LanceDB pays by the commit, and Python by the memory.
 _CLIPS_A_COMMIT, _PROGRAMS_A_COMMIT = 8192, 2000
 _MARK = "bench.json"
+#: Processes that make clips; and when all were kept.
+_MAKERS = 2
+_KEPT = "2026-01-01T00:00:00+00:00"
 
 
 @dataclass(frozen=True)
@@ -164,70 +172,145 @@ def _make_store(folder: Path, size: Size, on_step: Callable[[str], None]) -> Non
         epoch = open_linker(catalog, Settings()).epoch(TOP)
         on_step(f"making {size.programs} programs")
         put_programs(writer, size, range(size.programs), 0)
+        catalog.refresh()
         on_step(f"making {size.clips} clips and their links")
-        lastly = _LastNight(catalog, size, epoch)
-        for start in range(0, size.clips, _CLIPS_A_COMMIT):
-            clips = np.arange(start, min(start + _CLIPS_A_COMMIT, size.clips))
-            stored = lastly.clips(clips)
-            writer.put_clips(stored)
-            writer.put_links([lastly.link(int(clip), one) for clip, one in zip(clips, stored, strict=True)])
-            if start // _CLIPS_A_COMMIT % 16 == 15:
-                on_step(f"{start + len(clips)} clips")
-        writer.put_night(NightRecord(1, lastly.epoch, lastly.known, catalog.version()))
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix="frames-") as frames:
+            maker = _Maker.of(catalog, size, epoch, Path(frames) / "frames")
+            for done, (stored, links) in enumerate(_made(maker)):
+                writer.put_clips(stored)
+                writer.put_links(links)
+                if done % 16 == 15:
+                    on_step(f"{(done + 1) * _CLIPS_A_COMMIT} clips")
+        writer.put_night(NightRecord(1, epoch, maker.known, catalog.version()))
         on_step("indexing keys")
         writer.index_keys()
 
 
-class _LastNight:
-    """Clips, and what a re-link of all of them would have kept of each."""
+def _made(maker: _Maker) -> Iterator[tuple[list[StoredClip], list[LinkRecord]]]:
+    """All clips and links, so many at a time; several processes make what this one writes."""
+    n = maker.size.clips
+    if n <= _CLIPS_A_COMMIT:
+        yield maker.stored(0, maker.vectors(0)), maker.links(0, maker.vectors(0))
+        return
+    # Spawned: a fork after OpenMP has run hangs. Few wait at a time, for each is 100 MB.
+    with ProcessPoolExecutor(_MAKERS, mp_context=multiprocessing.get_context("spawn")) as pool:
+        starts = list(range(0, n, _CLIPS_A_COMMIT))
+        waiting = deque((start, pool.submit(maker.make, start)) for start in starts[: _MAKERS + 1])
+        for ahead in [*starts[_MAKERS + 1 :], *([None] * len(waiting))]:
+            start, made = waiting.popleft()
+            vectors, links = made.result()
+            if ahead is not None:
+                waiting.append((ahead, pool.submit(maker.make, ahead)))
+            yield maker.stored(start, vectors), links
 
-    def __init__(self, catalog: Catalog, size: Size, epoch: str) -> None:
-        catalog.refresh()
-        self._size, self._catalog = size, catalog
-        numbers = {program_number(record): record.number for record in catalog.programs()}
-        self._number = np.array([numbers.get(i, -1) for i in range(size.every_program)], np.int64)
-        self.known = max(numbers.values())
-        self._voting = Settings().voting
-        model = catalog.model
-        calibration = calibration_of(catalog.place, EncoderInfo(model.name, model.fingerprint, model.d))
-        self.epoch, self._background = epoch, calibration.background
-        self._frames = np.empty((size.every_program, PROGRAM_FRAMES, size.d), np.float16)
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes clips, and what a re-link of all of them would have kept of each.
+
+    Attributes:
+        size: Of the store.
+        frames_file: Where the frames of all programs are, (p, f, d) float16.
+        fingerprint: Of the store's model.
+        version: Of its catalogue.
+        epoch: Of the answers.
+        known: The highest number of a program.
+        first_number: That of the first one; the others follow.
+        background: What chance looks like.
+    """
+
+    size: Size
+    frames_file: Path
+    fingerprint: str
+    version: int
+    epoch: str
+    known: int
+    first_number: int
+    background: Background
+
+    @classmethod
+    def of(cls, catalog: Catalog, size: Size, epoch: str, frames_file: Path) -> _Maker:
+        """For a store that has its programs."""
+        shape = (size.every_program, PROGRAM_FRAMES, size.d)
+        frames = np.memmap(frames_file, np.float16, "w+", shape=shape)
         for program in range(size.every_program):
-            self._frames[program] = frames_of(size, program)
+            frames[program] = frames_of(size, program)
+        frames.flush()
+        model, records = catalog.model, catalog.programs()
+        calibration = calibration_of(catalog.place, EncoderInfo(model.name, model.fingerprint, model.d))
+        return cls(
+            size, frames_file, model.fingerprint, catalog.version(), epoch, records[-1].number,
+            records[0].number, calibration.background,
+        )  # fmt: skip
 
-    def clips(self, clips: NDArray[np.int64]) -> list[StoredClip]:
-        """Some clips; the same whichever others are asked for with them only for the same first one."""
-        size = self._size
-        rows = size.first_of[clips][:, None] + np.arange(CLIP_FRAMES)
-        middle = widened(self._frames[size.program_of[clips][:, None], rows]).reshape(-1, size.d)
-        rng = np.random.default_rng([size.seed, 7, int(clips[0])])
-        vectors = near(middle, CLIP_COSINE, rng).astype(np.float16).astype(np.float32)
+    def make(self, start: int) -> tuple[NDArray[np.float16], list[LinkRecord]]:
+        """:meth:`vectors` and :meth:`links`."""
+        vectors = self.vectors(start)
+        return vectors, self.links(start, vectors)
+
+    def vectors(self, start: int) -> NDArray[np.float16]:
+        """(n, r, d) of the clips of one commit."""
+        size, every, frames = self.size, self._clips(start), self._frames()
+        made = np.empty((every.size, CLIP_FRAMES, size.d), np.float16)
+        rng = np.random.default_rng([size.seed, 7, start])
+        # Some at a time: what fits the caches, and what the allocator need not ask the system for.
+        for at in range(0, every.size, 128):
+            clips = every[at : at + 128]
+            rows = size.first_of[clips][:, None] + np.arange(CLIP_FRAMES)
+            middle = widened(frames[size.program_of[clips][:, None], rows]).reshape(-1, size.d)
+            made[at : at + 128] = near(middle, CLIP_COSINE, rng).reshape(-1, CLIP_FRAMES, size.d)
+        return made
+
+    def stored(self, start: int, vectors: NDArray[np.float16]) -> list[StoredClip]:
+        """The same clips as a writer takes them."""
         seconds = np.arange(CLIP_FRAMES, dtype=np.float64)
-        fingerprint = self._catalog.model.fingerprint
+        length = float(CLIP_FRAMES)
         return [
             StoredClip(
-                ClipRecord(
-                    clip_name(clip), "", "", float(CLIP_FRAMES), CLIP_FRAMES, fingerprint, kept_at="0"
-                ),
+                ClipRecord(clip_name(clip), "", "", length, CLIP_FRAMES, self.fingerprint, kept_at=_KEPT),
                 seconds,
                 own,
             )
-            for clip, own in zip(clips.tolist(), vectors.reshape(-1, CLIP_FRAMES, size.d), strict=True)
+            for clip, own in zip(self._clips(start).tolist(), vectors, strict=True)
         ]
 
-    def link(self, clip: int, stored: StoredClip) -> LinkRecord:
-        """Its link, with what it rests on."""
-        program = int(self._size.program_of[clip])
-        number = int(self._number[program])
-        levels = np.maximum(self._background.levels(stored.vectors), np.float32(self._voting.floor))
-        bars, numbers = levels, np.zeros(0, np.int64)
-        if number >= 0:
-            similar = stored.vectors @ widened(self._frames[program]).T
-            bars, is_near = bars_of(similar, levels, self._voting.k)
-            numbers = np.array([number] if is_near else [], np.int64)
-        basis = LinkBasis(self.epoch, self.known, numbers=numbers, bars=bars)
-        answer = _answer_as_made(self._size, clip, stored.record, basis, self._catalog.version())
-        return link_record(answer, kept_at=stored.record.kept_at, night=1)
+    def links(self, start: int, vectors: NDArray[np.float16]) -> list[LinkRecord]:
+        """Their links, with what they rest on."""
+        frames, voting = self._frames(), Settings().voting
+        links = []
+        for clip, own in zip(self._clips(start).tolist(), vectors, strict=True):
+            rows, program = widened(own), int(self.size.program_of[clip])
+            levels = np.maximum(self.background.levels(rows), np.float32(voting.floor))
+            bars, numbers = levels, np.zeros(0, np.int64)
+            if program < self.size.programs:
+                bars, is_near = bars_of(rows @ widened(frames[program]).T, levels, voting.k)
+                numbers = np.array([self.first_number + program] if is_near else [], np.int64)
+            basis = LinkBasis(self.epoch, self.known, numbers=numbers, bars=bars)
+            links.append(link_record(self._answer(clip, basis), kept_at=_KEPT, night=1))
+        return links
+
+    def _clips(self, start: int) -> NDArray[np.int64]:
+        return np.arange(start, min(start + _CLIPS_A_COMMIT, self.size.clips))
+
+    def _frames(self) -> NDArray[np.float16]:
+        shape = (self.size.every_program, PROGRAM_FRAMES, self.size.d)
+        frames: NDArray[np.float16] = np.memmap(self.frames_file, np.float16, "r", shape=shape)
+        return frames
+
+    def _answer(self, clip: int, basis: LinkBasis) -> Answer:
+        """The answer that the clip was made for; its figures are about what is found."""
+        links: tuple[Link, ...] = ()
+        guesses: tuple[Guess, ...] = ()
+        if basis.numbers.size:
+            first = float(self.size.first_of[clip])
+            program_id = program_name(int(self.size.program_of[clip]))
+            segment = Segment(0.0, float(CLIP_FRAMES), "a", first, first + CLIP_FRAMES, CLIP_COSINE)
+            links = (Link(program_id, 1.0, (segment,)),)
+            guesses = (Guess(program_id, "", 1.0, CLIP_COSINE, 10.0),)
+        return Answer(
+            clip_name(clip), "", "linked" if links else "none", links, guesses, self.fingerprint,
+            self.version, basis=basis,
+        )  # fmt: skip
 
 
 def bars_of(
@@ -249,19 +332,3 @@ def bars_of(
         last = np.partition(similar, similar.shape[1] - k, axis=1)[:, similar.shape[1] - k]
         bars = np.maximum(levels, last)
     return bars, bool((similar >= levels[:, None]).any())
-
-
-def _answer_as_made(size: Size, clip: int, record: ClipRecord, basis: LinkBasis, version: int) -> Answer:
-    """The answer that the clip was made for; its figures are about what is found."""
-    links: tuple[Link, ...] = ()
-    guesses: tuple[Guess, ...] = ()
-    if basis.numbers.size:
-        first = float(size.first_of[clip])
-        program_id = program_name(int(size.program_of[clip]))
-        segment = Segment(0.0, float(CLIP_FRAMES), "a", first, first + CLIP_FRAMES, CLIP_COSINE)
-        links = (Link(program_id, 1.0, (segment,)),)
-        guesses = (Guess(program_id, "", 1.0, CLIP_COSINE, 10.0),)
-    return Answer(
-        record.clip_id, record.path, "linked" if links else "none", links, guesses, record.model, version,
-        basis=basis,
-    )  # fmt: skip
