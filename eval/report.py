@@ -13,21 +13,11 @@ from eval.figures import DECISIONS, FALSE_LINK_RATES, PRECISIONS
 from eval.ground_truth import read_truth
 from eval.judging import Judged, judge
 from eval.metrics import PrecisionRecall, precision_recall, segment_precision_recall
-from eval.report_page import (
-    figure,
-    image,
-    is_share,
-    number,
-    page,
-    percent,
-    section,
-    share_cell,
-    table,
-    text,
-)
-from eval.report_page import plots as side_by_side
+from eval.report_page import image, is_share, share_cell
 from eval.run_files import ANSWERS, CLIPS, FIGURES, REPORT, TRUTH, load_answers, load_clips
 from matcher.errors import InputError
+from matcher.page import figure, number, page, percent, section, table, text
+from matcher.page import plots as side_by_side
 
 PictureOf = Callable[[str], bytes | None]
 """Gives a clip's picture as a PNG or JPEG file, or None where there is none."""

@@ -528,6 +528,23 @@ class Catalog:
             rows = [row for part in parts for row in self._rows("links", _one_of("clip_id", part), columns)]
         return sorted(map(link_rows.plain_link, rows), key=lambda record: record.clip_id)
 
+    def iter_link_batches(
+        self, columns: Sequence[str], *, decision: str | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream some columns of the links of all clips, or of those so decided, in no promised order.
+
+        Raises:
+            CatalogError: The table is damaged.
+        """
+        table = self._tables.get("links")
+        if table is None:
+            return
+        query = table.search().select(list(columns))
+        if decision is not None:
+            query = query.where(f"decision = {_quoted(decision)}")
+        with self._reading("links"):
+            yield from query.to_batches(_BATCH_ROWS)
+
     def whole_links(self, clip_ids: Sequence[str]) -> dict[str, LinkRecord]:
         """The links of some clips by clip id, with what they rest on and their history."""
         parts = _chunks(clip_ids, _FILTER_PARTS)

@@ -10,8 +10,6 @@ Shape letters: ``m`` rows, ``n`` new vectors, ``g`` scenes, ``d`` dimensions.
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,12 +68,13 @@ class Reach:
         asked, least = self._asked(rows, bars)
         scene, row = np.nonzero((asked @ self._middles >= least[:, None]).T)
         found = np.zeros(rows.shape[0], dtype=bool)
-        edges = np.flatnonzero(np.diff(scene, prepend=-1, append=-1))  # none where nothing is near
-        for first, end in itertools.pairwise(edges.tolist()):
+        ends = np.searchsorted(scene, np.arange(self.n_scenes), side="right")
+        for number, (first, end) in enumerate(zip(np.append(0, ends[:-1]), ends, strict=True)):
             asking = row[first:end]
             asking = asking[~found[asking]]
-            frames = self._vectors[self._starts[scene[first]] : self._starts[scene[first] + 1]]
-            found[asking] = (asked[asking, :-2] @ frames.T >= bars[asking, None]).any(axis=1)
+            if asking.size:
+                frames = self._vectors[self._starts[number] : self._starts[number + 1]]
+                found[asking] = (asked[asking, :-2] @ frames.T >= bars[asking, None]).any(axis=1)
         return found
 
     def _described(self, units: Vectors) -> Vectors:

@@ -6,7 +6,8 @@ An answer rests on the neighbours of the clip's descriptors that stand out from 
 - where there is none yet, or the clip was kept anew;
 - where the settings or the calibration are others (another *epoch*);
 - where somebody spoke of the clip since;
-- where a program that it had a neighbour in is gone, or was replaced;
+- where a program that it had a neighbour in, or that somebody named, is gone or was replaced;
+- where the program that somebody named is back;
 - where a program that came later has a frame that is near enough to be such a neighbour.
 
 Only the last one needs the descriptors, and it is decided exactly (:mod:`index.reach`). What earlier nights
@@ -98,9 +99,10 @@ def affected_clips(
     if question.full:
         return Affected(dict.fromkeys(dates, ALL), len(dates), "full")
     bases = catalog.link_bases()
-    live = np.array([record.number for record in catalog.programs()], np.int64)
+    numbers = {record.program_id: record.number for record in catalog.programs()}
+    live = np.fromiter(numbers.values(), np.int64, len(numbers))
     known = _known(catalog, bases, question.since)
-    why = _without_descriptors(bases, dates, live, question)
+    why = _without_descriptors(bases, dates, numbers, known, question)
     row_of = {
         clip_id: row for row, clip_id in enumerate(bases.clip_ids) if clip_id in dates and clip_id not in why
     }
@@ -140,10 +142,14 @@ def _known(catalog: Catalog, bases: LinkBases, since: int | None) -> NDArray[np.
 
 
 def _without_descriptors(
-    bases: LinkBases, dates: Mapping[str, str], live: NDArray[np.int64], question: Question
+    bases: LinkBases,
+    dates: Mapping[str, str],
+    number_of: Mapping[str, int],
+    known: NDArray[np.int64],
+    question: Question,
 ) -> dict[str, str]:
     """The clips whose answers can have changed by what the tables say of them, and why."""
-    lost = _any_of(bases.numbers, ~np.isin(bases.numbers.values, live))
+    lost = _any_of(bases.numbers, ~np.isin(bases.numbers.values, list(number_of.values())))
     why: dict[str, str] = {}
     for row, clip_id in enumerate(bases.clip_ids):
         verdict = question.verdicts.get(clip_id)
@@ -155,9 +161,8 @@ def _without_descriptors(
             why[clip_id] = REVIEW
         elif lost[row]:
             why[clip_id] = GONE
-        elif verdict is not None and verdict.word == "program":
-            # The program that a person named may have come back, or gone, without being a neighbour.
-            why[clip_id] = REVIEW
+        elif verdict is not None and number_of.get(verdict.program_id or "", 0) > known[row]:
+            why[clip_id] = CAME  # what a person named is back, whether it resembles the clip or not
     answered = set(bases.clip_ids)
     return {clip_id: reason for clip_id, reason in why.items() if clip_id in dates} | {
         clip_id: NEW for clip_id in dates if clip_id not in answered

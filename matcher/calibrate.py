@@ -4,7 +4,8 @@ The catalogue knows the truth of clips that are cut from its own files. They are
 asked of the catalogue, and asked again with their program hidden, as if it were unknown: background
 (:mod:`matcher.calibrate_background`), clips (:mod:`matcher.calibrate_clips`), answers
 (:mod:`matcher.calibrate_cases`), fit (:mod:`matcher.calibrate_fit`), figures
-(:mod:`matcher.calibrate_figures`). The order of these and nothing else is here.
+(:mod:`matcher.calibrate_figures`). What people said of kept clips comes on top
+(:mod:`matcher.calibrate_reviews`). The order of these and nothing else is here.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from matcher.calibrate_fit import (
     score,
 )
 from matcher.calibrate_kept import SelfMade, load_clips, save_clips
+from matcher.calibrate_reviews import ReviewExaminer, ReviewFigures, Reviews, Told
 from matcher.calibrate_sound import heard_of
 from matcher.calibration import FILE_NAME, Calibration, SoundCalibration, read_own, shipped
 from matcher.config import Settings
@@ -92,6 +94,7 @@ class Calibrated:
         programs: How many they were cut from.
         before: What the weights and thresholds of before do to the same answers.
         after: What the new ones do, each clip measured by weights that were fitted without its program.
+        reviews: The same of clips that people spoke of; None where there are none.
     """
 
     calibration: Calibration
@@ -99,6 +102,7 @@ class Calibrated:
     programs: int
     before: Figures
     after: Figures
+    reviews: ReviewFigures | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -107,7 +111,8 @@ class Calibrated:
 
     def rows(self) -> list[tuple[str, ...]]:
         """Before and after, for a table."""
-        return [self.before.row("before"), self.after.row("after")]
+        rows = [self.before.row("before"), self.after.row("after")]
+        return rows if self.reviews is None else [*rows, *self.reviews.rows()]
 
     def to_json(self) -> dict[str, Any]:
         """As ``--json`` prints it."""
@@ -124,6 +129,7 @@ class Calibrated:
             "sound": None if calibration.sound is None else _sound_object(calibration.sound),
             "before": self.before.to_json(),
             "after": self.after.to_json(),
+            "reviews": None if self.reviews is None else self.reviews.to_json(),
         }
 
 
@@ -247,6 +253,7 @@ def calibrate(
     *,
     sound: CatalogIndex | None = None,
     keep: Path | None = None,
+    reviews: Reviews | None = None,
     on_clip: Callable[[str], None] | None = None,
 ) -> Calibrated:
     """Fit weights and thresholds to a catalogue.
@@ -260,6 +267,7 @@ def calibrate(
         sound: Its sounds; None to look only. Of fewer than :data:`FOLDS` programs with sound nothing is
             learned of it, and what is shipped goes on to hold.
         keep: File of clips, read where it is there and else written.
+        reviews: Kept clips that people spoke of; None to leave them out.
         on_clip: Called with the program of each clip made.
 
     Raises:
@@ -284,29 +292,47 @@ def calibrate(
             "their files cannot be used"
         )
     fitted: Calibration = looking
-    before: Figures | None = None
-    after: Figures
+    people = ReviewExaminer(reviews or Reviews(), live, settings, sound=sound)
+    before: tuple[Figures, Figures] | None = None
+    after: tuple[Figures, Figures]
     for _ in range(ROUNDS):
         trials = [trial for clip in clips for trial in examiner.trials(clip)]
+        told = people.told(fitted)
         if before is None:
-            best = score(trials, [_as_fitted(looking)] * len(trials))
-            before = measure(best, link=present.link, review=present.review)
-        fitted, after = _fit(trials, fitted, plan)
+            as_before = [_as_fitted(looking)]
+            before = (
+                _figures(trials, as_before * len(trials), present),
+                _figures(told.asked, as_before * len(told.asked), present),
+            )
+        fitted, after = _fit(trials, told, fitted, plan)
         examiner.look_with(fitted)
     assert before is not None
-    notes = f"{len(clips)} clips of {len(names)} programs, seed {plan.seed}; out of fold: {_words(after)}"
+    notes = f"{len(clips)} clips of {len(names)} programs, seed {plan.seed}; out of fold: {_words(after[0])}"
+    spoken = None
+    if reviews is not None and (reviews.clips or reviews.left_out):
+        spoken = ReviewFigures(people.counts(), before[1], after[1])
+        notes += f"; and {spoken.used} clips that people spoke of"
     done = replace(fitted, model=encoder.info.fingerprint, notes=notes)
-    return Calibrated(done, len(clips), len(names), before, after)
+    return Calibrated(done, len(clips), len(names), before[0], after[0], spoken)
 
 
-def _fit(trials: Sequence[Trial], looking: Calibration, plan: Plan) -> tuple[Calibration, Figures]:
-    """Weights of all answers, thresholds of those measured out of fold, and what these do."""
+def _figures(trials: Sequence[Trial], fits: Sequence[Fitted], bars: Calibration) -> Figures:
+    """What the thresholds of ``bars`` do to answers, each weighed by its own of ``fits``."""
+    return measure(score(trials, fits), link=bars.link, review=bars.review)
+
+
+def _fit(
+    trials: Sequence[Trial], told: Told, looking: Calibration, plan: Plan
+) -> tuple[Calibration, tuple[Figures, Figures]]:
+    """Weights of all answers, thresholds of the self-made ones measured out of fold, and what these do."""
     start = looking.sound.weights if looking.sound is not None else None
+    every = [*trials, *told.learned]
     try:
-        best = score(trials, fit_by_folds(trials, seed=plan.seed, start=start))
-        both = fit_both(trials, start)
+        fits = fit_by_folds(every, seed=plan.seed, start=start, asked=told.asked)
+        both = fit_both(every, start)
     except ValueError as error:
         raise InputError(f"{error}; give more --clips, or add programs") from error
+    best = score(trials, fits[: len(trials)])
     unknown = best.log_odds[~best.is_known]
     link = link_threshold(unknown, false_links=plan.false_links)
     review = review_threshold(best, link=link)
@@ -314,7 +340,8 @@ def _fit(trials: Sequence[Trial], looking: Calibration, plan: Plan) -> tuple[Cal
     if sound is not None and both.sound is not None:
         sound = replace(sound, weights=both.sound)
     fitted = replace(looking, weights=both.picture, sound=sound, link=link, review=review)
-    return fitted, measure(best, link=link, review=review)
+    theirs = _figures(told.asked, fits[len(every) :], fitted)
+    return fitted, (measure(best, link=link, review=review), theirs)
 
 
 def _as_fitted(calibration: Calibration) -> Fitted:

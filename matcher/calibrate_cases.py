@@ -8,7 +8,7 @@ fewer rivals, and what was fitted on many would be too sure of itself.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -22,7 +22,7 @@ from matcher.calibrate_clips import MadeClip, Stretch
 from matcher.calibrate_kept import SelfMade
 from matcher.calibration import Calibration
 from matcher.config import Settings
-from matcher.considered import Assessed, Considered, key_of
+from matcher.considered import Assessed, Considered, Joined, key_of
 from matcher.decision import Evidence, SoundWeights, Weights
 from matcher.decode import Sampling
 from matcher.describe import describe_clip
@@ -70,17 +70,39 @@ class Trial:
         kind: What the catalogue held.
         cases: Its best candidates, best first.
         is_heard: Whether the clip was listened to.
+        is_said: Whether what is right is known from a person, and not from how the clip was made.
     """
 
     group: str
     kind: Kind
     cases: tuple[Case, ...]
     is_heard: bool = False
+    is_said: bool = False
 
     @property
     def is_known(self) -> bool:
         """Whether the catalogue held what the clip shows."""
         return self.kind.startswith("known")
+
+
+def case_of(
+    found: Joined, programs: Sequence[str], shown: Collection[str | None], heard: Collection[str | None]
+) -> Case:
+    """A candidate as a case.
+
+    Args:
+        found: With evidence.
+        programs: Ids by position.
+        shown: Those that the clip shows.
+        heard: Those whose sound it has.
+    """
+    return Case(
+        found.picture.evidence if found.picture else None,
+        programs[found.program] in shown,
+        found.sound.evidence if found.sound else None,
+        found.is_same_place,
+        programs[found.program] in heard,
+    )
 
 
 #: What was found in each look (its view, its frames) of one clip in one catalogue.
@@ -208,13 +230,7 @@ class Examiner:
         programs = self._live.view.programs
         considered = question.linker.consider(self._seen(question.linker, made))
         cases = [
-            Case(
-                found.picture.evidence if found.picture else None,
-                programs[found.program] in made.programs,
-                found.sound.evidence if found.sound else None,
-                found.is_same_place,
-                programs[found.program] in made.sounds,
-            )
+            case_of(found, programs, made.programs, made.sounds)
             for found in question.linker.joined(considered)
             if found.parts
         ]

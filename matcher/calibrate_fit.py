@@ -41,6 +41,8 @@ LEAST_LINK = 0.75
 #: Share of right ones from which a person is asked, and the limits of what that may come to.
 REVIEW_SHARE = 0.3
 REVIEW_LIMITS = (0.1, 0.4)
+#: So often what a person said is taken to be a slip, or to mean something else than these weights are for.
+MISTAKEN = 0.05
 #: Log-odds of an answer without any candidate.
 NOTHING = -60.0
 
@@ -53,20 +55,29 @@ class Sample:
         features: (n, f).
         duel: (n,) log-odds of the duel.
         is_right: (n,).
+        is_said: (n,) whether that is known from a person; None where none of it is.
     """
 
     features: Floats
     duel: Floats
     is_right: NDArray[np.bool_]
+    is_said: NDArray[np.bool_] | None = None
 
     @classmethod
-    def of(cls, evidence: Sequence[Evidence], is_right: Sequence[bool]) -> Sample:
+    def of(
+        cls, evidence: Sequence[Evidence], is_right: Sequence[bool], is_said: Sequence[bool] = ()
+    ) -> Sample:
         """Of evidence in its order."""
         return cls(
             np.array([one.features() for one in evidence]).reshape(len(evidence), len(FEATURES)),
             np.array([DUEL_WEIGHT * one.lead * one.frames for one in evidence]),
             np.array(is_right, bool),
+            np.array(is_said, bool) if any(is_said) else None,
         )
+
+    def rows(self, which: NDArray[np.bool_]) -> Sample:
+        """Those of them, with nothing said of where they are from."""
+        return Sample(self.features[which], self.duel[which], self.is_right[which])
 
     @property
     def tells_apart(self) -> bool:
@@ -80,9 +91,9 @@ def best_cases(trials: Sequence[Trial]) -> Sample:
     It is what gets linked or not. The ones behind it are no such questions: most are wrong beyond doubt, and
     a clip that shows two programs makes right ones of some whose evidence is chance's.
     """
-    best = [trial.cases[0] for trial in trials if trial.cases and not trial.is_heard]
-    seen = [(case.evidence, case.is_right) for case in best if case.evidence is not None]
-    return Sample.of([one for one, _ in seen], [right for _, right in seen])
+    best = [(trial.cases[0], trial.is_said) for trial in trials if trial.cases and not trial.is_heard]
+    seen = [(case.evidence, case.is_right, said) for case, said in best if case.evidence is not None]
+    return Sample.of([one for one, _, _ in seen], [right for _, right, _ in seen], [s for _, _, s in seen])
 
 
 def heard_cases(trials: Sequence[Trial]) -> list[Case]:
@@ -128,17 +139,42 @@ def fit_sound(cases: Sequence[Case], start: SoundWeights | None = None) -> Sound
 
 
 def fit(sample: Sample, *, ridge: float = RIDGE) -> Weights:
-    """The weights of :data:`matcher.decision.FEATURES`; see :func:`fit_weights`."""
-    return Weights(*fit_weights(sample, FEATURES, ridge=ridge))
+    """The weights of :data:`matcher.decision.FEATURES`; see :func:`fit_weights`.
+
+    What people said counts by :func:`trust`, as the rest of the sample sees it.
+    """
+    said, counts = sample.is_said, np.ones(len(sample.is_right))
+    if said is not None:
+        without = fit(sample.rows(~said), ridge=ridge)
+        counts[said] = trust(without, sample.rows(said))
+    return Weights(*fit_weights(sample, FEATURES, ridge=ridge, counts=counts))
+
+
+def trust(weights: Weights, sample: Sample) -> Floats:
+    """(n,) how likely what was said of each case is meant so, if a share of :data:`MISTAKEN` is not.
+
+    It is the first step of expectation and maximization for labels of which some are turned round: a case of
+    which the weights are sure is nearly always as they have it, and would pull at them with all its might.
+    """
+    p = _logistic(log_odds(weights, sample))
+    agrees = np.where(sample.is_right, p, 1.0 - p)
+    meant: Floats = (1 - MISTAKEN) * agrees / ((1 - MISTAKEN) * agrees + MISTAKEN * (1 - agrees))
+    return meant
 
 
 def fit_weights(
-    sample: Sample, names: Sequence[str], *, ridge: float = RIDGE
+    sample: Sample, names: Sequence[str], *, ridge: float = RIDGE, counts: Floats | None = None
 ) -> tuple[tuple[float, ...], float]:
     """Maximum likelihood of right and wrong with a ridge, on standardized features.
 
     A feature whose weight comes out with the wrong sign is left out, the worst first, and the rest is fitted
     again.
+
+    Args:
+        sample: Cases.
+        names: Of its features.
+        ridge: Of the weights.
+        counts: (n,) as how many cases each counts; None for one each.
 
     Raises:
         ValueError: The cases are all right or all wrong.
@@ -151,8 +187,9 @@ def fit_weights(
     standard = (sample.features - mean) / scale
     signs = np.array([SIGNS[name] for name in names])
     kept = np.ones(len(signs), bool)
+    counts = np.ones(len(sample.is_right)) if counts is None else counts
     while True:
-        found = _maximum(standard[:, kept], sample, ridge)
+        found = _maximum(standard[:, kept], sample, ridge, counts)
         weights = np.zeros(len(signs))
         weights[kept] = found[:-1]
         wrong = weights * signs
@@ -163,7 +200,7 @@ def fit_weights(
     return tuple(float(w) for w in weights), float(found[-1] - weights @ mean)
 
 
-def _maximum(x: Floats, sample: Sample, ridge: float) -> Floats:
+def _maximum(x: Floats, sample: Sample, ridge: float, counts: Floats) -> Floats:
     """Weights of ``x`` (n, f) and the bias by Fisher scoring, each step halved until it gains.
 
     With z = w·x and the logistic q(z), for p = q d the derivative of log p is 1 - q, that of log(1 - p) is
@@ -178,14 +215,14 @@ def _maximum(x: Floats, sample: Sample, ridge: float) -> Floats:
 
     def loss(w: Floats) -> float:
         p = np.clip(_logistic(design @ w) * duel, 1e-12, 1 - 1e-12)
-        return float(-np.where(sample.is_right, np.log(p), np.log1p(-p)).sum() + 0.5 * w @ penalty @ w)
+        return float(-counts @ np.where(sample.is_right, np.log(p), np.log1p(-p)) + 0.5 * w @ penalty @ w)
 
     best = loss(w)
     for _ in range(100):
         q = _logistic(design @ w)
         p = np.clip(q * duel, 1e-12, 1 - 1e-12)
-        slope = np.where(sample.is_right, 1 - q, -p * (1 - q) / (1 - p))
-        information = p * (1 - q) ** 2 / (1 - p)
+        slope = counts * np.where(sample.is_right, 1 - q, -p * (1 - q) / (1 - p))
+        information = counts * p * (1 - q) ** 2 / (1 - p)
         hessian = (design * (information + 1e-9)[:, None]).T @ design + penalty
         step = np.linalg.solve(hessian, design.T @ slope - penalty @ w)
         while (now := loss(w + step)) > best and np.abs(step).max() > 1e-9:
@@ -268,18 +305,25 @@ def score(trials: Sequence[Trial], weights: Sequence[Fitted]) -> Scored:
     return Scored(np.array(odds), np.array(right, bool), np.array([trial.is_known for trial in trials], bool))
 
 
-def fit_by_folds(trials: Sequence[Trial], *, seed: int, start: SoundWeights | None = None) -> list[Fitted]:
+def fit_by_folds(
+    trials: Sequence[Trial],
+    *,
+    seed: int,
+    start: SoundWeights | None = None,
+    asked: Sequence[Trial] = (),
+) -> list[Fitted]:
     """For each trial weights that were fitted without the program that its clip was cut from.
 
     Args:
         trials: Answers.
         seed: Deals the programs to folds.
         start: See :func:`fit_sound`.
+        asked: Answers that are measured, and not fitted to: their weights come after those of ``trials``.
 
     Raises:
         ValueError: There are fewer programs than :data:`FOLDS`, or a fold has nothing to tell apart.
     """
-    groups = sorted({trial.group for trial in trials})
+    groups = sorted({trial.group for trial in (*trials, *asked)})
     if len(groups) < FOLDS:
         raise ValueError(f"clips of at least {FOLDS} programs are needed, got {len(groups)}")
     order = np.random.default_rng([seed, 3]).permutation(len(groups))
@@ -287,7 +331,7 @@ def fit_by_folds(trials: Sequence[Trial], *, seed: int, start: SoundWeights | No
     fits = [
         fit_both([trial for trial in trials if fold[trial.group] != held], start) for held in range(FOLDS)
     ]
-    return [fits[fold[trial.group]] for trial in trials]
+    return [fits[fold[trial.group]] for trial in (*trials, *asked)]
 
 
 def link_threshold(unknown: Floats, *, false_links: float) -> float:

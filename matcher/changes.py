@@ -17,6 +17,8 @@ CHANGE_KINDS: tuple[ChangeKind, ...] = (
 )  # fmt: skip
 #: Confidences and seconds that differ by less are the same.
 LEAST_CONFIDENCE, LEAST_SECONDS = 0.001, 0.01
+#: A guess of so much of the best one's confidence is a rival: between twins it is a toss of a coin.
+RIVAL_SHARE = 0.5
 #: Entries of a history that are kept: the first one, and the last ones.
 LONGEST_HISTORY = 100
 
@@ -37,6 +39,11 @@ class Change:
         confidence: Now.
         best: The best guess now, whatever the decision; None without any.
         is_said: A person decided it.
+        against: The program that would be linked were it not for what a person said; None where there is
+            none, and where the answer before had the same: it has been seen then.
+        against_confidence: Of that; 0 without one.
+        rival: The next best guess of a clip for review, where it is about as likely as the best one, and not
+            up for review itself, for another part of the clip; else None.
     """
 
     clip_id: str
@@ -50,6 +57,9 @@ class Change:
     confidence: float
     best: str | None = None
     is_said: bool = False
+    against: str | None = None
+    against_confidence: float = 0.0
+    rival: str | None = None
 
     @property
     def is_moving(self) -> bool:
@@ -64,6 +74,8 @@ def change_of(answer: Answer, before: LinkRecord | None, why: str) -> Change:
     now = answer.to_json()
     was = _content(before)
     programs_before, programs = _programs(was), _programs(now)
+    against = _against(now)
+    against = None if against == _against(was) else against
     return Change(
         clip_id=answer.clip_id,
         kind="new" if before is None else _kind(was, now),
@@ -75,7 +87,10 @@ def change_of(answer: Answer, before: LinkRecord | None, why: str) -> Change:
         confidence_before=0.0 if before is None else before.confidence,
         confidence=answer.confidence,
         best=next((guess.program_id for guess in answer.candidates), None),
-        is_said=answer.reviewed is not None and answer.reviewed.word is not None,
+        is_said=answer.is_said,
+        against=against,
+        against_confidence=0.0 if against is None else now["reviewed"]["confidence"],
+        rival=_rival(now),
     )
 
 
@@ -126,7 +141,7 @@ def _entry(record: LinkRecord, answer: Answer, night: int, why: str) -> dict[str
         "catalog_version": answer.catalog_version,
         "model": answer.model,
         "epoch": "" if answer.basis is None else answer.basis.epoch,
-        "by": "person" if answer.reviewed is not None and answer.reviewed.word is not None else "matcher",
+        "by": "person" if answer.is_said else "matcher",
     }
 
 
@@ -149,6 +164,26 @@ def _parts(answer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _programs(answer: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(part["program_id"] for part in _parts(answer))
+
+
+def _against(answer: Mapping[str, Any]) -> str | None:
+    """The program that evidence links, though a person said another one, or none."""
+    said = answer.get("reviewed")
+    if said is None or said["word"] is None or said["decision"] != "linked":
+        return None
+    best: str | None = said["best"]
+    return None if best == said["program_id"] else best
+
+
+def _rival(answer: Mapping[str, Any]) -> str | None:
+    """The second guess, where it keeps the best one from a link."""
+    if answer["decision"] != "review" or len(answer["candidates"]) < 2:
+        return None
+    best, second = answer["candidates"][:2]
+    if second["confidence"] < RIVAL_SHARE * best["confidence"] or second["program_id"] in _programs(answer):
+        return None
+    program: str = second["program_id"]
+    return program
 
 
 def _kind(was: Mapping[str, Any], now: Mapping[str, Any]) -> ChangeKind:

@@ -454,12 +454,13 @@ def relink(
     from matcher.housekeeping import keep_house
     from matcher.relink import Order
     from matcher.relink import relink as relink_clips
-    from matcher.relink_report import write_report
+    from matcher.relink_report import check_folder, write_report
     from matcher.show import print_json, say, summary
     from matcher.show_night import NightBars, described
     from matcher.store import open_catalog, open_linker, translated
 
     started = time.monotonic()
+    check_folder(report)
     settings = _settings(config)
     catalog = open_catalog(store)
     order = Order(top, full, since, accept, brake)
@@ -478,6 +479,50 @@ def relink(
     summary({**night.decisions, "changed": night.moving}, time.monotonic() - started)
     if kept.problems:
         raise typer.Exit(4)
+
+
+@app.command(
+    epilog="Examples:  matcher review clip-17 --program lost-city  |  matcher review clip-18 --reject"
+    " lost-city  |  matcher review clip-19 --none"
+)
+def review(
+    clip: Annotated[str, typer.Argument(help="Id of a kept clip.")],
+    program: Annotated[str | None, typer.Option(metavar="ID", help="It is from this program.")] = None,
+    reject: Annotated[str | None, typer.Option(metavar="ID", help="It is not from this program.")] = None,
+    none: Annotated[bool, typer.Option("--none", help="It is from no program.")] = False,
+    top: Top = 5,
+    store: Store = DEFAULT_STORE,
+    config: Config = None,
+    wait: Wait = 0.0,
+    json: Json = False,
+) -> None:
+    """Say where a kept clip is from, or is not: that holds from now on, whatever the matcher finds.
+
+    A later word goes before an earlier one; `matcher history` shows them all.
+    """
+    from matcher.review import check_review, decide, review_of
+    from matcher.store import open_catalog, open_linker, translated
+
+    said = review_of(clip, program=program, reject=reject, none=none)
+    settings = _settings(config)
+    catalog = open_catalog(store)
+    printer = _AnswerPrinter(json)
+    with translated(), catalog.writing(wait_seconds=wait) as writer:
+        check_review(catalog, said)  # before the index is loaded
+        printer(decide(writer, open_linker(catalog, settings), said, top=top))
+    printer.close()
+
+
+@app.command(epilog="Example:  matcher history clip-17 --json")
+def history(
+    clip: Annotated[str, typer.Argument(help="Id of a kept clip.")],
+    store: Store = DEFAULT_STORE,
+    json: Json = False,
+) -> None:
+    """Show how a clip came by its link: what was answered when, and why, and what people said."""
+    from matcher.history import HISTORY_COLUMNS, history_objects, history_row
+
+    _list(store, json, lambda c: history_objects(c, clip), HISTORY_COLUMNS, history_row)
 
 
 @app.command(
@@ -573,9 +618,17 @@ def links(
     _list(
         store, json, lambda c: link_objects(c, program=program, decision=decision),
         ("clip", "decision", "program", "confidence", "segments"),
-        lambda o: (o["clip_id"], o["decision"] or "", o["program_id"] or _to_review(o),
+        lambda o: (o["clip_id"], _decision(o), o["program_id"] or _to_review(o),
                    f"{o['confidence']:.3f}", str(len(o["segments"]))),
     )  # fmt: skip
+
+
+def _decision(link: dict[str, Any]) -> str:
+    from matcher.show import AS_SAID
+
+    reviewed = link["reviewed"]
+    said = f", {AS_SAID}" if reviewed is not None and reviewed.get("decides") else ""
+    return f"{link['decision'] or ''}{said}"
 
 
 def _to_review(link: dict[str, Any]) -> str:
@@ -675,6 +728,9 @@ def calibrate(
         Path | None,
         typer.Option("--keep", help="File (.npz) that keeps the clips' descriptors, to fit again soon."),
     ] = None,
+    no_reviews: Annotated[
+        bool, typer.Option("--no-reviews", help="Leave out what people said of kept clips.")
+    ] = False,
     sampling: SamplingWord = None,
     store: Store = DEFAULT_STORE,
     encoder: Encoder = None,
@@ -688,10 +744,12 @@ def calibrate(
     """Fit confidence and thresholds to the catalogue, without labels.
 
     Clips are cut from the catalogue's own files, edited, and asked with their program there and with it
-    hidden. Answers given before keep their old confidence until `matcher relink`.
+    hidden. Kept clips that people spoke of (`matcher review`) count as one such clip each. Answers given
+    before keep their old confidence until `matcher relink`.
     """
     from matcher.calibrate import Plan, present_calibration, save
     from matcher.calibrate import calibrate as fit
+    from matcher.calibrate_reviews import read_reviews
     from matcher.show import print_json, print_table, progress_bar, say, summary
     from matcher.store import open_live, open_sounds, translated
 
@@ -708,7 +766,11 @@ def calibrate(
         sound = open_sounds(catalog, settings)
         present = present_calibration(catalog.place)
         with progress_bar("calibrating", clips) as bar:
-            done = fit(live, model, settings, plan, present, sound=sound, keep=keep, on_clip=bar.step)
+            reviews = None if no_reviews else read_reviews(catalog, most=clips, seed=seed)
+            done = fit(
+                live, model, settings, plan, present, sound=sound, keep=keep, reviews=reviews,
+                on_clip=bar.step,
+            )  # fmt: skip
         if out is None:
             path = save(catalog, done.calibration, wait_seconds=wait)
         else:
@@ -719,7 +781,10 @@ def calibrate(
     else:
         print_table("", done.columns, done.rows())
     say(f"wrote {path}, version {done.calibration.version}")
-    summary({"clips": done.clips, "programs": done.programs}, time.monotonic() - started)
+    counts = {"clips": done.clips, "programs": done.programs}
+    if done.reviews is not None:
+        counts |= {"reviewed clips": done.reviews.used, "left out": done.reviews.counts["left_out"]}
+    summary(counts, time.monotonic() - started)
 
 
 @index_app.command(

@@ -13,7 +13,7 @@ Shape letters: ``n`` frames of a look, ``d`` dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -183,6 +183,14 @@ class Considered:
             rest for look, rest in zip(self.clip.looks, self.rests, strict=False) if look.kind == "picture"
         ]
         return Considered(replace(self.clip, sound=None), self.view, tuple(by_look), tuple(rests))
+
+    def without(self, programs: Collection[int]) -> Considered:
+        """The same with nothing found for some programs, by position.
+
+        What was found for others stays as it was measured, with those among their rivals.
+        """
+        by_look = tuple([one for one in found if one.program not in programs] for found in self.by_look)
+        return replace(self, by_look=by_look)
 
     def joined(self, link_log_odds: float) -> list[Joined]:
         """Every candidate of either, best first; see :func:`join`."""

@@ -28,11 +28,12 @@ from matcher.encoders.base import FrameEncoder, ModelInfo
 from matcher.errors import InputError
 from matcher.explain_series import Matrix, Neighbours, Series, matrix_of, neighbours, series_of
 from matcher.inputs import clip_jobs, one_line
-from matcher.linking import NO_EVIDENCE, Linker
+from matcher.linking import NO_EVIDENCE, Linker, positions_of
 from matcher.localize import Match
 from matcher.pipeline import descriptors_of, query_clips
 from matcher.records import Answer, Decision, Descriptors, Kind, Look
 from matcher.store import open_live, open_sounds
+from matcher.verdicts import Verdict, verdicts_of
 from matcher.voting import Candidate
 
 if TYPE_CHECKING:
@@ -57,12 +58,14 @@ class Subject:
         path: Its file, which may be gone.
         clip: Its descriptors.
         model: Fingerprint of the encoder.
+        verdict: What people said of it; None where nobody did.
     """
 
     clip_id: str
     path: Path
     clip: Descriptors
     model: str
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)
@@ -318,14 +321,18 @@ class Explainer:
         if stored is None:
             name = one_line(clip_id)
             raise InputError(f"{name} is neither a file nor the id of a kept clip; see `matcher clips`")
-        return Subject(clip_id, Path(stored.record.path), descriptors_of(stored), stored.record.model)
+        verdict = verdicts_of(self.catalog.reviews()).get(clip_id)
+        return Subject(
+            clip_id, Path(stored.record.path), descriptors_of(stored), stored.record.model, verdict
+        )  # fmt: skip
 
     def explain(self, subject: Subject, *, program_id: str | None = None) -> Explanation:
         """Gather what speaks for and against one program.
 
         Args:
             subject: The clip.
-            program_id: Which; without it the best candidate, or the most similar one where there is none.
+            program_id: Which; without it the one that a person named, else the best candidate that nobody
+                rejected, or the most similar one where there is none.
 
         Raises:
             InputError: There is no such program in the store.
@@ -335,16 +342,21 @@ class Explainer:
         view = considered.view
         wanted = None if program_id is None else _position(view, program_id)
         answer = linker.answer(
-            subject.clip_id, str(subject.path), considered, model=subject.model, top=TOP
+            subject.clip_id, str(subject.path), considered, model=subject.model, top=TOP,
+            verdict=subject.verdict,
         )  # fmt: skip
-        joined = _chosen(linker.joined(considered), wanted)
+        if wanted is None and answer.is_said and answer.program_id is not None:
+            wanted = _position(view, answer.program_id)
+        rejected = set() if subject.verdict is None else positions_of(view, subject.verdict.rejected)
+        proposed = considered.without(rejected) if wanted is None else considered
+        joined = _chosen(linker.joined(proposed), wanted)
         seen = None if joined is None else joined.picture
         look = clip.looks[0] if seen is None else seen.look
         pictures = self._pictures(considered)
         near = pictures.near(look)
         program = wanted if joined is None else joined.program
         if program is None:
-            program = near.most_similar()
+            program = near.most_similar(but=rejected)
         unheard = self._unheard(clip)
         sound = None
         if not unheard and clip.sound is not None:

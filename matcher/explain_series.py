@@ -7,6 +7,7 @@ Shape letters: ``n`` clip frames, ``nr`` asset frames, ``k`` neighbours of a fra
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,12 +123,19 @@ class Neighbours:
     asset: NDArray[np.int32]
     t_seconds: NDArray[np.float64]
 
-    def most_similar(self) -> int | None:
-        """The program with the highest sum of each frame's best similarity; None without neighbours."""
-        if not (self.program >= 0).any():
+    def most_similar(self, *, but: Collection[int] = ()) -> int | None:
+        """The program with the highest sum of each frame's best similarity; None without neighbours.
+
+        Args:
+            but: Programs that are passed over, unless there are no others.
+        """
+        counts = self.program >= 0
+        others = counts & ~np.isin(self.program, list(but))
+        counts = others if others.any() else counts
+        if not counts.any():
             return None
         table = np.zeros((len(self.program), int(self.program.max()) + 1), np.float32)
-        frame, column = np.nonzero(self.program >= 0)
+        frame, column = np.nonzero(counts)
         np.maximum.at(table, (frame, self.program[frame, column]), self.similarity[frame, column])
         return int(table.sum(axis=0).argmax())
 

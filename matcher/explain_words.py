@@ -18,7 +18,7 @@ from matcher.explain_series import Series
 from matcher.inputs import one_line
 from matcher.localize import Match
 from matcher.records import WHOLE, Kind
-from matcher.show import clock
+from matcher.show import AS_SAID, clock
 
 #: Share of the way from chance to identity that is said to be far, and little.
 FAR, LITTLE = 0.5, 0.4
@@ -54,9 +54,35 @@ def headline(explanation: Explanation) -> str:
             "the store is empty" if not explanation.view.programs else "the clip has no frame to compare"
         )
     name = record.program_id + (f" ({record.title})" if record.title else "")
-    said = (_YES if explanation.decision != "none" else _NO)[explanation.answer.decision]
+    verb = (_YES if explanation.decision != "none" else _NO)[explanation.answer.decision]
     bars = f"links from {explanation.link_bar:.4g}, review from {explanation.review_bar:.4g}"
-    return f"{said} {one_line(name)}: confidence {sureness(explanation.confidence)} ({bars})"
+    by = f", {AS_SAID}" if _is_said(explanation) else ""
+    return f"{verb} {one_line(name)}{by}: confidence {sureness(explanation.confidence)} ({bars})"
+
+
+def _is_said(explanation: Explanation) -> bool:
+    """Whether a person decided what is said of the program explained."""
+    reviewed, record = explanation.answer.reviewed, explanation.record
+    if reviewed is None or record is None:
+        return False
+    return reviewed.decides or record.program_id in reviewed.rejected
+
+
+def spoken(explanation: Explanation) -> str:
+    """What people said of the clip, and what would be answered without; empty where nothing of it holds."""
+    reviewed, words = explanation.answer.reviewed, list[str]()
+    if reviewed is None:
+        return ""
+    if reviewed.word == "program":
+        words.append(f"it is from {reviewed.program_id}" + ("" if reviewed.decides else ", which is gone"))
+    if reviewed.word == "none":
+        words.append("it is from no program")
+    if reviewed.rejected:
+        words.append(f"it is not from {', '.join(reviewed.rejected)}")
+    best = "" if reviewed.best is None else f" {reviewed.best}"
+    without = f"{reviewed.decision}{best}, confidence {sureness(reviewed.confidence)}"
+    said = f"A person said: {'; '.join(words)} ({reviewed.at[:10]})"
+    return f"{said}. The evidence alone says: {without}" if words else ""
 
 
 def sureness(confidence: float) -> str:
@@ -72,9 +98,13 @@ def instead(explanation: Explanation) -> str:
 
 
 def remarks(explanation: Explanation) -> tuple[str, ...]:
-    """Which other programs it is linked to, what makes the sum, and why nothing is heard where that is so."""
+    """What people said, which other programs it is linked to, what makes the sum, and why nothing is heard.
+
+    Each where there is something to say.
+    """
     unheard = f"Nothing is heard: {explanation.unheard}" if explanation.unheard else ""
-    return tuple(said for said in (others(explanation), together(explanation), unheard) if said)
+    found = (spoken(explanation), others(explanation), together(explanation), unheard)
+    return tuple(remark for remark in found if remark)
 
 
 def others(explanation: Explanation) -> str:
@@ -355,6 +385,7 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
         "review_from": explanation.review_bar,
         "clip_decision": answer.decision,
         "clip_programs": [link.program_id for link in answer.links],
+        "reviewed": None if answer.reviewed is None else asdict(answer.reviewed),
         "view": picture.look.view,
         "is_second_look": picture.look.view != WHOLE,
         **_side_object(explanation, picture),

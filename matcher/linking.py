@@ -310,15 +310,20 @@ class Linker:
             top: Best guesses that are named.
             verdict: What people said of it; it goes before everything else.
         """
-        view = considered.view
+        view, basis = considered.view, self.basis(considered, top=top)
+        if verdict is not None:
+            considered = considered.without(positions_of(view, verdict.rejected))
         joined = self.joined(considered)
-        if verdict is not None and verdict.rejected:
-            joined = [
-                one for one in joined if view.program_records[one.program].program_id not in verdict.rejected
-            ]
         answer = self._measured_answer(clip_id, path, considered, joined, model=model, top=top)
-        answer = replace(answer, basis=self.basis(considered, top=top))
-        return answer if verdict is None else _as_said(answer, verdict, view, joined)
+        if verdict is None:
+            return replace(answer, basis=basis)
+        said = () if verdict.program_id is None else (verdict.program_id,)
+        named = next(iter(positions_of(view, said)), None)
+        if named is not None:
+            # The answer changes with the program that was named, also where nothing resembles it.
+            numbers = np.union1d(basis.numbers, [view.program_records[named].number])
+            basis = replace(basis, numbers=numbers)
+        return replace(_as_said(answer, verdict, view, joined, named), basis=basis)
 
     def _measured_answer(
         self,
@@ -594,26 +599,44 @@ def _seen(
     return replace(found, evidence=evidence, log_odds=weights.log_odds(evidence))
 
 
-def _as_said(answer: Answer, verdict: Verdict, view: CatalogView, joined: Sequence[Joined]) -> Answer:
+def positions_of(view: CatalogView, program_ids: Collection[str]) -> set[int]:
+    """Where some programs are in the catalogue; those that are not in it are left out."""
+    if not program_ids:
+        return set()
+    return {place for place, record in enumerate(view.program_records) if record.program_id in program_ids}
+
+
+def _as_said(
+    answer: Answer, verdict: Verdict, view: CatalogView, joined: Sequence[Joined], named: int | None
+) -> Answer:
     """An answer with what people said in place of what was measured.
 
     A program that is in the catalogue no more cannot be linked; until it is again, the evidence decides.
+
+    Args:
+        answer: By the evidence alone, the rejected programs left aside.
+        verdict: What people said.
+        view: The catalogue.
+        joined: All other candidates.
+        named: Position of the program that people named; None where there is none, or it is gone.
     """
     best = answer.links[0] if answer.links else None
     reviewed = Reviewed(
         verdict.word, verdict.program_id, tuple(sorted(verdict.rejected)), verdict.at,
         answer.decision, None if best is None else best.program_id, answer.confidence, verdict.reviews,
+        decides=verdict.word == "none" or named is not None,
     )  # fmt: skip
     answer = replace(answer, reviewed=reviewed)
-    if verdict.word == "none":
-        return replace(answer, decision="none", links=())
-    if verdict.program_id is None or all(
-        record.program_id != verdict.program_id for record in view.program_records
-    ):
+    if not reviewed.decides:
         return answer
-    named = [one for one in joined if view.program_records[one.program].program_id == verdict.program_id]
-    segments = _link(view, named[0]).segments if named and named[0].parts else ()
-    return replace(answer, decision="linked", links=(Link(verdict.program_id, 1.0, segments),))
+    heard, links = answer.heard, tuple[Link, ...]()
+    if named is not None:
+        found = next((one for one in joined if one.program == named and one.parts), None)
+        segments = () if found is None else _link(view, found).segments
+        links = (Link(view.program_records[named].program_id, 1.0, segments),)
+    if heard is not None:
+        heard = replace(heard, agrees=heard.program_id in {link.program_id for link in links})
+    return replace(answer, decision="linked" if links else "none", links=links, heard=heard)
 
 
 def failed(clip_id: str, path: str, failure: Failure, *, model: str, catalog_version: int) -> Answer:

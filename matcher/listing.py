@@ -68,6 +68,8 @@ def link_objects(catalog: Catalog, *, program: str | None, decision: str | None)
 
     What is up for review is no link yet: it stands in the field ``review`` of that one object.
     ``stale`` is true where a program named has left the catalogue since: the next re-link answers anew.
+    ``reviewed`` is what a person said of the clip, its ``decides`` whether the link is that person's; None
+    where nobody said anything, or before that was kept.
 
     Args:
         catalog: The store.
@@ -92,6 +94,7 @@ def _links_of(clip_id: str, record: LinkRecord | None) -> list[dict[str, Any]]:
     answer = {"links": [], "review": []} if record is None else json.loads(record.answer)
     rest = {
         "review": answer["review"],
+        "reviewed": answer.get("reviewed"),
         "decision": None if record is None else record.decision,
         "catalog_version": None if record is None else record.catalog_version,
         "linked_at": None if record is None else record.linked_at,

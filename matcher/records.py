@@ -211,11 +211,13 @@ class Reviewed:
         word: "program" or "none"; None where only some programs were rejected.
         program_id: The program named.
         rejected: Programs that the clip is not from.
-        at: When: UTC, ISO 8601.
+        at: When last: UTC, ISO 8601.
         decision: What the matcher would have decided, the rejected programs left aside.
         best: The program it would have put first; None without any.
         confidence: Of that.
         reviews: How many times anybody spoke of the clip.
+        decides: Whether the answer is that person's. It is the matcher's where only some programs were
+            rejected, and where the program named is not in the catalogue.
     """
 
     word: Literal["program", "none"] | None
@@ -226,6 +228,7 @@ class Reviewed:
     best: str | None
     confidence: float
     reviews: int = 1
+    decides: bool = False
 
 
 @dataclass(frozen=True)
@@ -252,7 +255,7 @@ class Answer:
         looks: Views that the clip was looked at through; 1 where the first look was enough.
         heard: Whose sound it is; None where it is nobody's, or nobody listened.
         patches: Patches of its sound that say something: 0 of a silent clip; None where nobody listened.
-        reviewed: What a person said of it; the decision is then that person's. None where nobody did.
+        reviewed: What a person said of it, and whether that decides; None where nobody said anything.
         basis: What it rests on, for whoever keeps it.
     """
 
@@ -274,6 +277,11 @@ class Answer:
     def program_id(self) -> str | None:
         """The best program accepted."""
         return self.links[0].program_id if self.decision == "linked" else None
+
+    @property
+    def is_said(self) -> bool:
+        """Whether a person decided it, and not the matcher."""
+        return self.reviewed is not None and self.reviewed.decides
 
     @property
     def confidence(self) -> float:

@@ -13,7 +13,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -61,12 +61,16 @@ class Order:
     brake: float = BRAKE
 
 
+#: What of a night is one entry a clip.
+_SINGLE = ("changes", "contradicted")
+
+
 @dataclass(frozen=True)
 class Night:
     """What a night did.
 
     Attributes:
-        number: From 1; 0 where it was not committed.
+        number: From 1; 0 where it is not committed.
         catalog_version: The state of the catalogue.
         epoch: Of the answers.
         way: How the clips were found.
@@ -77,6 +81,9 @@ class Night:
         counts: Of clips by kind of change.
         figures: New vectors, scenes, estimates, seconds.
         resumed: Clips that an interrupted run had answered already.
+        contradicted: Clips that are answered otherwise than a person said, were it not for that; also those
+            whose answer is the same. See :attr:`matcher.changes.Change.against`.
+        is_committed: Whether its links go into the store; not where the brake stops it.
     """
 
     number: int
@@ -90,6 +97,8 @@ class Night:
     counts: Mapping[str, int]
     figures: Mapping[str, Any] = field(default_factory=dict)
     resumed: int = 0
+    contradicted: tuple[Change, ...] = ()
+    is_committed: bool = True
 
     @property
     def answered(self) -> int:
@@ -103,8 +112,9 @@ class Night:
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the single changes."""
-        words = {name: value for name, value in asdict(self).items() if name != "changes"}
-        return words | {"answered": self.answered, "moving": self.moving}
+        words = {name: value for name, value in vars(self).items() if name not in _SINGLE}
+        committed = words.pop("is_committed")
+        return {"committed": committed, **words, "answered": self.answered, "moving": self.moving}
 
 
 class Watch:
@@ -164,7 +174,7 @@ def relink(
         order: How.
         watch: Who is told how far it is.
         answerer: Answers clips; default: this process, one after the other.
-        before_commit: Called when all is answered, also where the brake then stops it.
+        before_commit: Called when all is answered, also where the brake then stops it: the night says so.
 
     Raises:
         BrakeError: Too many links would change; what was done is kept for a run that accepts it.
@@ -188,6 +198,8 @@ def relink(
         "answering_cpu_seconds": ended - answering,
     }  # fmt: skip
     night = _night(staging, plan, affected, number, resumed=done, spent=spent)
+    if is_braked(night, order):
+        night = replace(night, number=0, is_committed=False)
     if before_commit is not None:
         before_commit(night)
     _brake(night, order)
@@ -290,12 +302,15 @@ def _night(
     counts: Counter[str] = Counter()
     decisions: Counter[str] = Counter()
     changes: list[Change] = []
+    contradicted: list[Change] = []
     for part in range(-(-len(affected) // PART_CLIPS)):
         for change in staging.changes(part):
             counts[change.kind] += 1
             decisions[change.decision] += 1
             if change.kind != "same":
                 changes.append(change)
+            if change.against is not None:
+                contradicted.append(change)
     found = plan["found"]
     figures: dict[str, Any] = {
         **{name: found[name] for name in ("new_vectors", "scenes", "estimates")}, **spent,
@@ -316,11 +331,17 @@ def _night(
         counts={name: counts[name] for name in CHANGE_KINDS},
         figures=figures,
         resumed=resumed,
+        contradicted=tuple(contradicted),
     )
 
 
+def is_braked(night: Night, order: Order) -> bool:
+    """Whether more links would change than may without a person's word."""
+    return not order.accept and night.moving > max(FREE_CHANGES, order.brake * night.kept)
+
+
 def _brake(night: Night, order: Order) -> None:
-    if order.accept or night.moving <= max(FREE_CHANGES, order.brake * night.kept):
+    if not is_braked(night, order):
         return
     raise BrakeError(
         f"{night.moving} of {night.kept} links would change, more than {order.brake:.1%}: nothing was "

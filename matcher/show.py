@@ -135,7 +135,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
 
 ANSWER_COLUMNS = ("clip", "decision", "program", "confidence", "where")
-
+#: What tables say of an answer that a person gave.
+AS_SAID = "as a person said"
 
 #: What a segment rests on, where anything was heard.
 _BASES: dict[Basis, str] = {"picture": "picture", "sound": "sound", "both": "picture and sound"}
@@ -154,6 +155,8 @@ def answer_row(answer: Answer) -> tuple[str, ...]:
     if not answer.links:
         guess = answer.candidates[0] if answer.candidates else None
         best = [] if guess is None else [f"best guess {guess.program_id}, {guess.confidence:.2f}"]
+        if answer.is_said:  # what else it may be is asked no more
+            best = [AS_SAID]
         return answer.clip_id, answer.decision, "", "", "\n".join([*best, *disagrees])
     programs = "\n".join(link.program_id for link in answer.links)
     sureness = "\n".join(f"{link.confidence:.3f}" for link in answer.links)
@@ -163,7 +166,6 @@ def answer_row(answer: Answer) -> tuple[str, ...]:
     where = []
     for link in answer.links:
         if not link.segments:  # a person named it, and nothing shows where
-            where.append("as a person said")
             continue
         first = link.segments[0]
         more = f" and {len(link.segments) - 1} more" if len(link.segments) > 1 else ""
@@ -172,4 +174,5 @@ def answer_row(answer: Answer) -> tuple[str, ...]:
             f"{clock(first.clip_start_seconds)}–{clock(first.clip_end_seconds)} is {first.asset_id}"
             f" {clock(first.asset_start_seconds)}–{clock(first.asset_end_seconds)}{by}{more}"
         )
-    return answer.clip_id, answer.decision, programs, sureness, "\n".join([*where, *disagrees])
+    said = [AS_SAID] if answer.is_said else []
+    return answer.clip_id, answer.decision, programs, sureness, "\n".join([*where, *said, *disagrees])

@@ -1,4 +1,8 @@
-"""What people said of clips. It goes before anything that is measured, tonight and every other night."""
+"""What people said of clips. It goes before anything that is measured, tonight and every other night.
+
+What is said is only ever added to; what holds of a clip is worked out anew from all of it. That a program has
+left the catalogue changes nothing here: what was said of it holds again when it is back.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +39,13 @@ class Verdict:
 def verdict_of(reviews: Iterable[ReviewRecord]) -> Verdict:
     """What holds after all of one clip's reviews, the oldest first: a later word goes before an earlier one.
 
-    A program that is confirmed is rejected no longer; where the confirmed one is rejected, nobody says any
-    more where the clip is from.
+    - "It is from p" goes before every earlier word on where the clip is from, and p is rejected no longer;
+      other programs that were rejected stay so.
+    - "It is not from p" rejects p. Where p was what held until then, nothing holds any more of where the clip
+      is from: an earlier word does not come back. Else what held goes on to hold.
+    - "It is from no program" goes before every earlier word; rejected programs stay so.
+
+    A word that is none of these, as of a later version, counts in ``reviews`` and changes nothing else.
     """
     held = Verdict()
     for review in reviews:

@@ -26,9 +26,10 @@ from eval.ground_truth import write_truth
 from eval.judging import judge
 from eval.metrics import precision_recall
 from eval.report import write_report
-from eval.report_page import image, number, percent, share_cell, table
+from eval.report_page import image, share_cell
 from eval.run_files import save_answers, save_clips
 from matcher.errors import InputError
+from matcher.page import number, percent, table
 
 VOID = {"meta", "img", "br"}
 

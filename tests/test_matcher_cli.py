@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from commands import Library, Run, command, environment, files_below, run_process
 
@@ -28,7 +29,7 @@ from matcher.store import open_catalog
 
 VERBS = [
     "add", "remove", "query", "link", "relink", "programs", "clips", "links", "status", "doctor", "demo",
-    "index verify", "index rebuild", "index compact", "bench ingest", "bench query",
+    "review", "history", "index verify", "index rebuild", "index compact", "bench ingest", "bench query",
 ]  # fmt: skip
 HEAVY = [
     "numpy", "av", "lancedb", "lance", "faiss", "torch", "onnxruntime", "onnx", "timm", "open_clip",
@@ -408,28 +409,28 @@ def test_relink_follows_the_catalogue_and_reports_the_changes(
     assert same.code == 0
     assert same.lines[-1].startswith("linked 3, review 0, none 0, changed 0 in ")
     assert {answer["clip_id"] for answer in same.objects} == {clip.stem for clip in clips}
-    header = "clip_id,decision_before,program_before,decision,program,confidence\n"
-    assert (report / "changes.csv").read_text() == header
+    assert pq.read_table(report / "changes.parquet").num_rows == 0
+    assert sorted(path.name for path in report.iterdir()) == [
+        "changes.parquet", "metrics.prom", "report.html", "summary.json",
+    ]  # fmt: skip
 
     matcher("remove", "--store", store, "p02")
     stale = {link["clip_id"]: link["stale"] for link in matcher("links", "--store", store, "--json").objects}
     assert stale == {"clip-p01": False, "clip-p02": True, "clip-p03": False}
+    # Before the relink, whose housekeeping makes further versions of the same content.
+    version = matcher("status", "--store", store, "--json").object["catalog_version"]
     ran = matcher("relink", "--store", store, "--report", report)
     assert ran.code == 0
     assert ran.out == ""
-    with (report / "changes.csv").open(newline="", encoding="utf-8") as file:
-        (change,) = csv.DictReader(file)
-    assert (change["clip_id"], change["decision_before"], change["program_before"]) == (
-        "clip-p02",
-        "linked",
-        "p02",
-    )
-    assert change["program"] == ""
+    (change,) = pq.read_table(report / "changes.parquet").to_pylist()
+    assert (change["clip_id"], change["kind"], change["why"]) == ("clip-p02", "removed", "program gone")
+    assert (change["decision_before"], change["programs_before"]) == ("linked", ["p02"])
+    assert (change["decision"], change["programs"]) == ("none", [])
     summary = json.loads((report / "summary.json").read_text())
-    assert (summary["linked"], summary["changed"]) == (2, 1)
-    assert (
-        summary["catalog_version"] == matcher("status", "--store", store, "--json").object["catalog_version"]
-    )
+    assert (summary["committed"], summary["kept"], summary["moving"]) == (True, 3, 1)
+    (program,) = summary["programs"]
+    assert (program["program_id"], program["links_before"], program["links_after"]) == ("p02", 1, 0)
+    assert summary["catalog_version"] == version
     links = {
         link["clip_id"]: link["program_id"] for link in matcher("links", "--store", store, "--json").objects
     }
