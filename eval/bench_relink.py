@@ -1,8 +1,8 @@
 """What a night's re-link costs beside a full one, as the share of the programs that changed grows.
 
 The store is made up, see :mod:`eval.relink_store`. Of the changed programs a third is replaced by a new
-version of itself, a third taken out, a third new; clips are kept of all of them. Processor time is the process's own,
-of all its threads; opening and refreshing the index is in neither side.
+version of itself, a third taken out, a third new; clips are kept of all of them. Processor time is the
+process's own, of all its threads; opening and refreshing the index is in neither side.
 
 ==============  ====================================================================================
 ``full``        answering every clip: measured on a sample, whole parts as a night takes them, through
@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,7 @@ class RelinkBench:
         peak_gb: The most memory that the process held.
         machine: The processor.
         seed: Of everything.
+        goals: Whether they are met, see :data:`GOAL` and :data:`SAME_GOAL`.
     """
 
     clips: int
@@ -167,7 +168,7 @@ class RelinkBench:
     peak_gb: float
     machine: str
     seed: int
-    goals: Mapping[str, bool] = field(default_factory=dict)
+    goals: Mapping[str, bool]
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
@@ -494,12 +495,17 @@ def words_of(bench: RelinkBench) -> list[str]:
         f"{sum(bench.differences.values())} different" + (
             f" ({_counted(bench.differences)})" if bench.differences else ""
         ),
-        f"peak memory {bench.peak_gb:.1f} GB",
+        f"wanted: at most {GOAL:.0%} of the full run's processor time ({_met(bench, 'cost')}) and "
+        f"{SAME_GOAL:.1%} of the links the same ({_met(bench, 'same')}); peak memory {bench.peak_gb:.1f} GB",
     ]  # fmt: skip
     if bench.cheaper_from is not None:
         lines.append(f"a full run is cheaper from {bench.cheaper_from:.0%} of the programs on, by a line "
                      "through the last two")  # fmt: skip
     return lines
+
+
+def _met(bench: RelinkBench, goal: str) -> str:
+    return "met" if bench.goals[goal] else "not met"
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -180,7 +180,7 @@ def _make_store(folder: Path, size: Size, on_step: Callable[[str], None]) -> Non
                 writer.put_clips(stored)
                 writer.put_links(links)
                 if done % 16 == 15:
-                    on_step(f"{(done + 1) * _CLIPS_A_COMMIT} clips")
+                    on_step(f"{(done + 1) * maker.at_once} clips")
         writer.put_night(NightRecord(1, epoch, maker.known, catalog.version()))
         on_step("indexing keys")
         writer.index_keys()
@@ -189,12 +189,13 @@ def _make_store(folder: Path, size: Size, on_step: Callable[[str], None]) -> Non
 def _made(maker: _Maker) -> Iterator[tuple[list[StoredClip], list[LinkRecord]]]:
     """All clips and links, so many at a time; several processes make what this one writes."""
     n = maker.size.clips
-    if n <= _CLIPS_A_COMMIT:
-        yield maker.stored(0, maker.vectors(0)), maker.links(0, maker.vectors(0))
+    if n <= maker.at_once:
+        vectors, links = maker.make(0)
+        yield maker.stored(0, vectors), links
         return
     # Spawned: a fork after OpenMP has run hangs. Few wait at a time, for each is 100 MB.
     with ProcessPoolExecutor(_MAKERS, mp_context=multiprocessing.get_context("spawn")) as pool:
-        starts = list(range(0, n, _CLIPS_A_COMMIT))
+        starts = list(range(0, n, maker.at_once))
         waiting = deque((start, pool.submit(maker.make, start)) for start in starts[: _MAKERS + 1])
         for ahead in [*starts[_MAKERS + 1 :], *([None] * len(waiting))]:
             start, made = waiting.popleft()
@@ -217,6 +218,7 @@ class _Maker:
         known: The highest number of a program.
         first_number: That of the first one; the others follow.
         background: What chance looks like.
+        at_once: Clips of one commit.
     """
 
     size: Size
@@ -227,6 +229,7 @@ class _Maker:
     known: int
     first_number: int
     background: Background
+    at_once: int = _CLIPS_A_COMMIT
 
     @classmethod
     def of(cls, catalog: Catalog, size: Size, epoch: str, frames_file: Path) -> _Maker:
@@ -290,7 +293,7 @@ class _Maker:
         return links
 
     def _clips(self, start: int) -> NDArray[np.int64]:
-        return np.arange(start, min(start + _CLIPS_A_COMMIT, self.size.clips))
+        return np.arange(start, min(start + self.at_once, self.size.clips))
 
     def _frames(self) -> NDArray[np.float16]:
         shape = (self.size.every_program, PROGRAM_FRAMES, self.size.d)
