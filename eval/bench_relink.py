@@ -392,17 +392,17 @@ def difference(one: LinkRecord, other: LinkRecord) -> str:
     parts = [_links_of(record) for record in (one, other)]
     if [link["program_id"] for link in parts[0]] != [link["program_id"] for link in parts[1]]:
         return "programs"
-    confidences = [
+    a, b = (
         [record.confidence, *(link["confidence"] for link in own)]
         for record, own in zip((one, other), parts, strict=True)
-    ]
-    if not np.allclose(*confidences, rtol=0, atol=_LEAST):
+    )
+    if not np.allclose(a, b, rtol=0, atol=_LEAST):
         return "confidence"
     stretches = [[_places(segment) for link in own for segment in link["segments"]] for own in parts]
     if [names for names, _ in stretches[0]] != [names for names, _ in stretches[1]]:
         return "segments"
-    times = [[seconds for _, seconds in own] for own in stretches]
-    return "" if np.allclose(*times, rtol=0, atol=_LEAST) else "segments"
+    was, now = ([seconds for _, seconds in own] for own in stretches)
+    return "" if np.allclose(was, now, rtol=0, atol=_LEAST) else "segments"
 
 
 def _links_of(record: LinkRecord) -> list[dict[str, Any]]:
