@@ -332,6 +332,44 @@ def cost_plot(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
     return figure
 
 
+@_styled
+def share_cost_plot(
+    lines: Mapping[str, Sequence[tuple[float, float]]], *, full: float, cheaper_from: float | None
+) -> Figure:
+    """What a re-link costs by the share that changed, beside one of everything; both axes logarithmic.
+
+    Args:
+        lines: (share, processor seconds) points by name; at most three names.
+        full: Processor seconds of everything, whatever changed.
+        cheaper_from: The share from which that is cheaper; None where it is not known.
+
+    Returns:
+        The figure.
+    """
+    figure, axes = _figure()
+    for colour, (name, points) in zip(_COLOURS[1:], lines.items(), strict=False):
+        at, costs = zip(*points, strict=True)
+        axes.plot(at, np.maximum(costs, 0.01), "o-", color=colour, label=name, markersize=4)
+    shares = sorted({share for points in lines.values() for share, _ in points})
+    axes.axhline(full, color=BLUE, linewidth=1.6, label="full")
+    if cheaper_from is not None:
+        axes.axvline(cheaper_from, color=_INK, linewidth=0.9, linestyle=(0, (4, 3)))
+        axes.annotate(
+            f"full is cheaper\nfrom {cheaper_from:.0%} on", (cheaper_from, full), (-5, -6),
+            textcoords="offset points", ha="right", va="top",
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
+    axes.minorticks_off()
+    axes.set_xlim(right=max(1.0, *shares))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlabel("share of the programs that changed")
+    axes.set_ylabel("seconds of processor time")
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
 def _short(n: int) -> str:
     """A count in few letters: 950, 10k, 1.5M."""
     for size, letter in ((10**6, "M"), (10**3, "k")):

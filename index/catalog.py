@@ -865,41 +865,61 @@ class Writer:
                 was never called, an asset id comes twice, or there are more than 16.7 million frames
                 or sounds.
         """
+        return self.add_programs([(program, assets)])[0]
+
+    def add_programs(self, programs: Iterable[tuple[NewProgram, Iterable[NewAsset]]]) -> list[ProgramRecord]:
+        """As :meth:`add_program`, of many in one visible change: commits cost more than small programs do.
+
+        Args:
+            programs: Each with its files; asked for as they are written. No id may come twice.
+
+        Returns:
+            The rows that are now visible, in order.
+        """
         self.check_open()
         if not self._is_clean:
             self._clean_orphans()
-        number = self._next_number()
         catalog = self.catalog
-        stream = _AssetStream(
-            program.program_id, number, catalog.model, catalog.sound_model, assets, self.check_open
-        )
+        first = self._next_number()
+        streams: list[_AssetStream] = []
+        added: list[NewProgram] = []
+        stopped = threading.Event()
+
+        def frames() -> Iterator[_Columns]:
+            for program, assets in programs:
+                if stopped.is_set():  # between two programs; see _AssetStream.stopped
+                    raise RuntimeError("the caller gave up")
+                added.append(program)
+                stream = _AssetStream(
+                    program.program_id, first + len(streams), catalog.model, catalog.sound_model, assets,
+                    self.check_open,
+                )  # fmt: skip
+                streams.append(stream)
+                yield from stream.frames()
+
         try:
-            self._append_descriptors("frames", stream, stream.frames())
-            self._append_descriptors("sounds", stream, stream.sounds())
-            if stream.records:
-                self._append("assets", [asdict(record) for record in stream.records])
+            self._append_descriptors("frames", streams, frames())
+            _refuse_twice("program_id", [program.program_id for program in added])
+            sounds = itertools.chain.from_iterable(stream.sounds() for stream in streams)
+            self._append_descriptors("sounds", streams, sounds)
+            records = [asdict(record) for stream in streams for record in stream.records]
+            if records:
+                self._append("assets", records)
         except BaseException:
-            stream.stopped = True
+            stopped.set()
+            for stream in streams:
+                stream.stopped = True
             self._clean_orphans()
             raise
-        row = ProgramRecord(
-            program_id=program.program_id,
-            number=number,
-            title=program.title,
-            aliases=tuple(program.aliases),
-            categories=tuple(program.categories),
-            added_at=now_utc(),
-            state="live",
-            source_fingerprint=program.source_fingerprint,
-            asset_count=len(stream.records),
-            frame_count=stream.counts["frames"],
-            sound_count=stream.counts["sounds"],
-        )
-        before = self.catalog.program(program.program_id)
-        self._merge("programs", "program_id", [asdict(row)])
-        if before is not None:
-            self._delete_numbers([before.number])
-        return row
+        rows = [_new_row(program, stream) for program, stream in zip(added, streams, strict=True)]
+        if rows:
+            before: list[int] = []
+            for part in _chunks([row.program_id for row in rows], _FILTER_PARTS):
+                where = f"state = 'live' AND {_one_of('program_id', part)}"
+                before += catalog._whole_numbers("programs", "number", where).tolist()
+            self._merge("programs", "program_id", [asdict(row) for row in rows])
+            self._delete_numbers(before)
+        return rows
 
     def remove_programs(self, program_ids: Iterable[str]) -> list[str]:
         """Take programs out, all in one visible change.
@@ -1042,6 +1062,12 @@ class Writer:
         self._index_key(kind, at_least=1)
         self.catalog.refresh()
 
+    def index_keys(self) -> None:
+        """Let rows of large tables be found by their key, as :meth:`compact` does, and rewrite nothing."""
+        for name in _KEY_OF:
+            self._index_key(name, at_least=INDEX_ABOVE)
+        self.catalog.refresh()
+
     def _index_key(self, name: str, *, at_least: int) -> None:
         """Make the scalar index of a table's key column, where it has none and so many rows."""
         table = self.catalog._tables.get(name)
@@ -1095,8 +1121,10 @@ class Writer:
         with self._changing(name) as table:
             _upsert(table, key).execute(pa.Table.from_pylist(rows, schema=self.catalog._schemas()[name]))
 
-    def _append_descriptors(self, kind: Kind, stream: _AssetStream, batches: Iterator[_Columns]) -> None:
-        """One commit for the whole program, however long: batches are written as they come."""
+    def _append_descriptors(
+        self, kind: Kind, streams: Sequence[_AssetStream], batches: Iterator[_Columns]
+    ) -> None:
+        """One commit for all programs, however long: batches are written as they come."""
         try:
             # An append of nothing would be a commit all the same.
             first = next(batches, None)
@@ -1108,8 +1136,9 @@ class Writer:
                 table.add(pa.RecordBatchReader.from_batches(schema, parts))
         except Exception as error:
             # Across Lance, an exception loses its type.
-            if stream.error is not None:
-                raise stream.error from error
+            for stream in streams:
+                if stream.error is not None:
+                    raise stream.error from error
             raise
 
     def _delete(self, name: str, where: str) -> None:
@@ -1147,6 +1176,23 @@ class Writer:
 _Columns = dict[str, Any]
 
 
+def _new_row(program: NewProgram, stream: _AssetStream) -> ProgramRecord:
+    """The row of a program whose descriptors are written."""
+    return ProgramRecord(
+        program_id=program.program_id,
+        number=stream.number,
+        title=program.title,
+        aliases=tuple(program.aliases),
+        categories=tuple(program.categories),
+        added_at=now_utc(),
+        state="live",
+        source_fingerprint=program.source_fingerprint,
+        asset_count=len(stream.records),
+        frame_count=stream.counts["frames"],
+        sound_count=stream.counts["sounds"],
+    )
+
+
 class _AssetStream:
     """Turns assets into the columns of ``frames`` and of ``sounds``, and keeps their ``assets`` rows.
 
@@ -1164,7 +1210,7 @@ class _AssetStream:
         check_open: Callable[[], None],
     ) -> None:
         self._check_open = check_open
-        self._program_id, self._number = program_id, number
+        self._program_id, self.number = program_id, number
         self._model, self._sound_model = model, sound_model
         self._assets = assets
         self._sounds: list[_Run] = []
@@ -1219,7 +1265,7 @@ class _AssetStream:
         self.records.append(
             AssetRecord(
                 program_id=self._program_id,
-                number=self._number,
+                number=self.number,
                 asset_id=asset.asset_id,
                 path=asset.path,
                 title=asset.title,
@@ -1244,7 +1290,7 @@ class _AssetStream:
         if before + n > MAX_FRAMES:
             raise ValueError(f"program {self._program_id!r} has more than {MAX_FRAMES} {kind}")
         self.counts[kind] = before + n
-        return _Run(asset_id, model, id_range(self._number)[0] + before, t_seconds, vectors)
+        return _Run(asset_id, model, id_range(self.number)[0] + before, t_seconds, vectors)
 
     def _columns(self, run: _Run, rows: slice) -> _Columns:
         vectors = np.ascontiguousarray(run.vectors[rows], dtype=np.float16)
@@ -1255,7 +1301,7 @@ class _AssetStream:
             "asset_id": [run.asset_id] * n,
             "t_seconds": np.asarray(run.t_seconds[rows], dtype=np.float64),
             "model": [run.model.fingerprint] * n,
-            "generation": np.full(n, self._number, dtype=np.int64),
+            "generation": np.full(n, self.number, dtype=np.int64),
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), run.model.d),
         }
 

@@ -23,7 +23,8 @@ _LONGEST = 256
 _ROUNDING = 1e-5
 #: The same of middles and radii.
 _SLACK = 1e-4
-_BLOCK_ROWS = 8192
+#: So many as the caches hold.
+_BLOCK_ROWS = 1024
 
 
 class Reach:
@@ -60,13 +61,12 @@ class Reach:
         if self.n_scenes:
             for start in range(0, rows.shape[0], _BLOCK_ROWS):
                 part = slice(start, start + _BLOCK_ROWS)
-                found[part] = self._reached(
-                    rows[part].astype(np.float32), bars[part].astype(np.float32) - np.float32(_ROUNDING)
-                )
+                found[part] = self._reached(rows[part], bars[part].astype(np.float32) - np.float32(_ROUNDING))
         return found
 
-    def _reached(self, rows: Vectors, bars: NDArray[np.float32]) -> NDArray[np.bool_]:
-        scene, row = np.nonzero((self._asked(rows, bars) @ self._middles).T >= -_SLACK)
+    def _reached(self, rows: NDArray[np.floating], bars: NDArray[np.float32]) -> NDArray[np.bool_]:
+        asked, least = self._asked(rows, bars)
+        scene, row = np.nonzero((asked @ self._middles >= least[:, None]).T)
         found = np.zeros(rows.shape[0], dtype=bool)
         ends = np.searchsorted(scene, np.arange(self.n_scenes), side="right")
         for number, (first, end) in enumerate(zip(np.append(0, ends[:-1]), ends, strict=True)):
@@ -74,7 +74,7 @@ class Reach:
             asking = asking[~found[asking]]
             if asking.size:
                 frames = self._vectors[self._starts[number] : self._starts[number + 1]]
-                found[asking] = (rows[asking] @ frames.T >= bars[asking, None]).any(axis=1)
+                found[asking] = (asked[asking, :-2] @ frames.T >= bars[asking, None]).any(axis=1)
         return found
 
     def _described(self, units: Vectors) -> Vectors:
@@ -89,21 +89,25 @@ class Reach:
             described[d:, scene] = np.sqrt(1.0 - least * least), least
         return described
 
-    def _asked(self, rows: Vectors, bars: NDArray[np.float32]) -> Vectors:
-        """(m, d + 2) so that the product with :meth:`_described` is at least 0 where a scene is near enough.
+    def _asked(
+        self, rows: NDArray[np.floating], bars: NDArray[np.float32]
+    ) -> tuple[Vectors, NDArray[np.float32]]:
+        """(m, d + 2) and (m,): the product with :meth:`_described` is at least that where a scene is near.
 
         With the angle ``a`` of a row's bar and the radius ``r`` of a scene, its middle must be within
-        ``a + r`` of the row: cosine at least cos a cos r - sin a sin r.
+        ``a + r`` of the row: cosine at least cos a cos r - sin a sin r. Both sides times the row's length:
+        then the rows stand there as they are, and nothing goes over all of their numbers but the cast.
         """
-        lengths = np.maximum(np.linalg.norm(rows, axis=1), 1e-12)
-        # The longest vector needs the smallest angle; a bar below 0 is for any to reach.
-        cosines = np.clip(bars / np.maximum(lengths * self._longest, 1e-12), -1.0, 1.0)
         asked = np.empty((rows.shape[0], rows.shape[1] + 2), dtype=np.float32)
-        asked[:, :-2] = rows / lengths[:, None]
-        asked[:, -2], asked[:, -1] = np.sqrt(1.0 - cosines * cosines), -cosines
+        own = asked[:, :-2]
+        own[...] = rows
+        lengths = np.maximum(np.sqrt(np.einsum("ij,ij->i", own, own)), np.float32(1e-12))
+        # The longest vector needs the smallest angle; a bar below 0 is for any to reach.
+        cosines = np.clip(bars / np.maximum(lengths * np.float32(self._longest), 1e-12), -1.0, 1.0)
+        asked[:, -2], asked[:, -1] = lengths * np.sqrt(1.0 - cosines * cosines), -lengths * cosines
         # Beyond half a turn the formula turns back: whoever asks for so little gets to see all frames.
-        asked[cosines <= 0.0] = 0.0
-        return asked
+        least = np.where(cosines <= 0.0, -np.inf, -_SLACK * lengths)
+        return asked, least.astype(np.float32)
 
 
 def _scene_starts(units: Vectors) -> NDArray[np.int64]:

@@ -1130,6 +1130,75 @@ def bench_two_stage(
     )
 
 
+@bench_app.command(
+    "relink",
+    epilog="Examples:  matcher bench relink --clips 20000 --programs 500  |  matcher bench relink --folder"
+    " kept --shares 0.0001,0.001,0.01,0.1 --plot cost.png",
+)
+def bench_relink(
+    clips: Annotated[int, typer.Option(min=1, help="Kept clips, of 12 frames.")] = 1_000_000,
+    programs: Annotated[int, typer.Option(min=1, help="Programs, of 100 frames.")] = 20_000,
+    changed: Annotated[float, typer.Option(help="Share of the programs that changed.")] = 0.001,
+    shares: Annotated[
+        str, typer.Option(metavar="A,B,...", help="Then also nights of these shares, for their cost alone.")
+    ] = "",
+    full_sample: Annotated[
+        int, typer.Option(min=0, help="Clips that the full run is measured on; 0 for all.")
+    ] = 20_000,
+    folder: Annotated[
+        Path | None, typer.Option(help="Keep the store here, for the next run.", file_okay=False)
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Draw cost by share: those of --shares.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Other vectors and changes.")] = 1,
+    json: Json = False,
+) -> None:
+    """A night's re-link after some programs changed, beside a full one: processor time, and what differs."""
+    import tempfile
+
+    from eval.bench_relink import bench_relink as measure
+    from eval.bench_relink import parse_shares, table_rows, words_of, write_plot
+    from eval.relink_store import Size
+    from matcher.errors import InputError
+    from matcher.show import print_json, print_table, say
+    from matcher.store import translated
+
+    if plot is not None and not plot.parent.is_dir():
+        raise InputError(f"{plot} cannot be written: there is no folder {plot.parent}")
+    try:
+        with translated(), tempfile.TemporaryDirectory(prefix="matcher-bench-") as own:
+            bench = measure(
+                folder or Path(own), Size(clips, programs, seed), changed=changed,
+                shares=parse_shares(shares), full_sample=full_sample, on_step=say,
+            )  # fmt: skip
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    if plot is not None:
+        write_plot(bench, plot)
+    if json:
+        print_json(bench.to_json())
+        return
+    print_table(
+        f"re-link, {bench.clips} clips, {bench.programs} programs of {bench.frames} frames, {bench.kind}, "
+        f"{bench.machine}",
+        (
+            "changed",
+            "programs",
+            "new frames",
+            "answered",
+            "way",
+            "comparing s",
+            "answering s",
+            "CPU s",
+            "of full",
+        ),
+        table_rows(bench),
+    )
+    for line in words_of(bench):
+        say(line)
+
+
 def _print_bench(table: BenchTable, as_json: bool) -> None:
     from matcher.show import print_json, print_table
 

@@ -165,6 +165,43 @@ def test_numbers_are_never_given_again(catalog: Catalog) -> None:
         assert writer.add_program(NewProgram("b"), [asset_of("x")]).number == 3
 
 
+def test_many_programs_are_one_visible_change(heard: Catalog) -> None:
+    with heard.writing() as writer:
+        old = writer.add_program(NewProgram("b"), [asset_of("e1")])
+        before = heard.refresh()
+        sounds = sounding(asset_of("e2", 3), 4)
+        programs = [("a", [asset_of("e1", 1)]), ("b", [asset_of("e1", 2), sounds]), ("c", [])]
+        rows = writer.add_programs((NewProgram(name, title=name), assets) for name, assets in programs)
+        assert writer.add_programs([]) == []
+    assert heard.refresh() == before + 1
+    assert heard.programs() == rows
+    assert [row.number for row in rows] == [old.number + 1, old.number + 2, old.number + 3]
+    assert [(row.frame_count, row.sound_count, row.asset_count) for row in rows] == [
+        (5, 0, 1),
+        (10, 4, 2),
+        (0, 0, 0),
+    ]
+    assert counts_of(heard) == ({rows[0].number: 5, rows[1].number: 10}, {rows[1].number: 4})
+    np.testing.assert_array_equal(
+        heard.frames_of(rows[1].number).vectors[5:], sounds.vectors.astype(np.float16).astype(np.float32)
+    )
+
+
+def test_an_error_among_many_programs_changes_nothing(catalog: Catalog) -> None:
+    def programs() -> Iterator[tuple[NewProgram, list[NewAsset]]]:
+        yield NewProgram("a"), [asset_of("e1")]
+        yield NewProgram("b"), [asset_of("e1"), asset_of("e1")]
+
+    with catalog.writing() as writer:
+        kept = writer.add_program(NewProgram("a"), [asset_of("e1", 7)])
+        with pytest.raises(ValueError, match="comes twice in program 'b'"):
+            writer.add_programs(programs())
+        with pytest.raises(ValueError, match="program_id 'a' comes twice"):
+            writer.add_programs([(NewProgram("a"), [asset_of("e1")])] * 2)
+        assert catalog.programs() == [kept]
+        assert counts_of(catalog) == ({kept.number: 5}, {})
+
+
 def test_ids_with_quotes_and_newlines_name_only_themselves(catalog: Catalog) -> None:
     """Ids go into filters as text, whatever they hold."""
     with catalog.writing() as writer:
