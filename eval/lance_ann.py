@@ -59,8 +59,8 @@ class LanceAnn:
         reader = pa.RecordBatchReader.from_batches(schema, batches())
         self._table = lancedb.connect(folder).create_table("vectors", data=reader)
         n = self._table.count_rows()
-        # A bit a dimension, ranked anew by the vectors: recalls as much as product codes (IvfPq) in less time,
-        # and is made in seconds where those take minutes. About 4,096 vectors a list, as LanceDB advises.
+        # A bit a dimension, ranked anew by the vectors: it recalls as much as product codes (IvfPq) in less
+        # time, and is made in seconds where those take minutes. Lists of about 4,096, as LanceDB advises.
         codes = IvfRq(distance_type="dot", num_partitions=max(1, n // 4096))
         self._table.create_index("vector", config=codes)
 
