@@ -169,6 +169,7 @@ def test_what_answers_but_is_no_cluster_is_told_at_once(matcher: Run, made: Path
     assert "what answers there is something else" in ran.err
 
 
+@pytest.mark.slow
 def test_a_night_on_a_cluster_started_here_is_the_night_of_one_process(made: Path, alone: Path) -> None:
     """The command itself; and nothing of Ray is left when it ends."""
     words = ["relink", "--store", made, "--full", "--accept", "--ray", "local", "--ray-workers", "1"]

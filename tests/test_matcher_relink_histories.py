@@ -238,7 +238,7 @@ def _run(*, examples: int, steps: int) -> None:
 
 def test_after_any_history_a_night_leaves_what_a_full_one_would() -> None:
     """Add, replace, remove, keep, forget, review, calibrate, compact; links, segments, confidences."""
-    _run(examples=3, steps=10)
+    _run(examples=2, steps=10)
 
 
 @pytest.mark.slow

@@ -130,13 +130,13 @@ def _kill(rounds: int, seed: int, before: Path, undisturbed: tuple[Path, float],
         assert answered == [*answers, *[0] * (len(answered) - 2)]
         assert not list((store / "cache" / "relink").glob("part-*"))
         shutil.rmtree(store)
-    assert killed >= rounds // 2
+    assert killed >= max(1, rounds // 2)
 
 
 def test_a_night_that_is_killed_ends_as_if_it_had_not_been(
     before: Path, undisturbed: tuple[Path, float], tmp_path: Path
 ) -> None:
-    _kill(2, 1, before, undisturbed, tmp_path)
+    _kill(1, 1, before, undisturbed, tmp_path)
 
 
 @pytest.mark.slow
