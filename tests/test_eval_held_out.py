@@ -88,6 +88,7 @@ def test_series_and_their_clips_are_dealt_into_parts(plan: BenchmarkPlan, materi
     assert all(len(shown[clip]) > 1 for clip in left)
 
 
+@pytest.mark.slow  # a part learns for a minute
 def test_what_is_asked_was_not_learned_from(ran: tuple[Path, dict[str, Any]], material: Material) -> None:
     out, value = ran
     shown = _shown(material)
@@ -108,6 +109,7 @@ def test_what_is_asked_was_not_learned_from(ran: tuple[Path, dict[str, Any]], ma
     assert (out / "report.html").is_file()
 
 
+@pytest.mark.slow  # a part learns for a minute
 def test_a_part_decides_by_its_own_calibration(ran: tuple[Path, dict[str, Any]]) -> None:
     out, _ = ran
     own = [(out / f"part-{n}" / "calibration.safetensors").read_bytes() for n in (1, 2)]
@@ -116,6 +118,7 @@ def test_a_part_decides_by_its_own_calibration(ran: tuple[Path, dict[str, Any]])
     assert own[0] != own[1]
 
 
+@pytest.mark.slow  # a part learns for a minute
 def test_run_again_it_learns_and_asks_nothing(
     ran: tuple[Path, dict[str, Any]],
     plan: BenchmarkPlan,
@@ -133,6 +136,7 @@ def test_run_again_it_learns_and_asks_nothing(
     assert encoder.n_encoded == 0
 
 
+@pytest.mark.slow  # a part learns for a minute
 def test_the_descriptor_is_learned_without_the_parts_films(
     plan: BenchmarkPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +175,7 @@ def test_the_descriptor_is_learned_without_the_parts_films(
     assert len(films) == 4 + len(paths)
 
 
+@pytest.mark.slow  # a part learns for a minute
 def test_what_listens_is_learned_without_the_parts_films(
     plan: BenchmarkPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
