@@ -372,6 +372,8 @@ class FaissIndex:
         raw_search = self._raw_search if selected is None else self._search_within(selected, n)
         if self._kind != "flat":
             found, found_ids = raw_search(queries, k)
+            if self._kind in COMPRESSED and n <= k and bool((found_ids[:, :n] == NO_ID).any()):
+                self._complete(found, found_ids, selected)
             # Ties of rough similarities are many and mean nothing.
             if self._kind not in COMPRESSED and not is_strictly_descending(found):
                 found, found_ids = best_first(found, found_ids, k)
@@ -519,6 +521,22 @@ class FaissIndex:
         answer = None if self._gpu is None else self._gpu.search(self._index, queries, k)
         found, found_ids = answer or self._index.search(queries, k)
         return _padded(found, found_ids)
+
+    def _complete(
+        self, found: NDArray[np.float32], found_ids: NDArray[np.int64], ranges: Sequence[Range] | None
+    ) -> None:
+        """Put in, after the others, what a search for no fewer than there are left out.
+
+        FAISS's scan of 4-bit codes (1.15) drops vectors of the lowest rounded score.
+        """
+        ids = self._ids.sorted()
+        wanted = ids if ranges is None else ids[lie_in(ids, ranges)]
+        for row_ids, row in zip(found_ids, found, strict=True):
+            free = np.flatnonzero(row_ids == NO_ID)
+            missing = np.setdiff1d(wanted, row_ids)
+            places = free[: missing.size]
+            known = row[row_ids != NO_ID]
+            row_ids[places], row[places] = missing, known.min(initial=np.float32(0.0))
 
     def _search_within(self, ranges: Sequence[Range], n: int) -> _RawSearch:
         """As :meth:`_raw_search`, of the ``n`` vectors in ``ranges`` alone."""

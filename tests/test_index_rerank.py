@@ -153,3 +153,18 @@ def test_rough_similarities_that_tell_nothing_have_all_candidates_read() -> None
     want = slow(xq, ids, K, half.astype(np.float32))
     np.testing.assert_allclose(got.similarities, want.similarities, atol=1e-6)
     assert 0.97 * ids.size < sum(read) <= ids.size
+
+
+def test_a_search_for_more_than_there_are_leaves_none_out() -> None:
+    """FAISS's own scan of 4-bit codes drops vectors of the lowest rounded score."""
+    index = FaissIndex(4, kind="ivf-pq")
+    xb = (np.random.default_rng(0).integers(-3, 4, (7, 4)) / 2).astype(np.float32)
+    index.train(xb, expected=7)
+    index.add(xb, np.arange(7))
+    for seed in range(50):
+        xq = (np.random.default_rng(seed).integers(-3, 4, (4, 4)) / 2).astype(np.float32)
+        for ids in index.search(xq, 40).ids:
+            assert sorted(ids[:7]) == list(range(7))
+        for ids in index.search(xq, 40, within=[(2, 6)]).ids:
+            assert sorted(ids[:4]) == [2, 3, 4, 5]
+            assert (ids[4:] == -1).all()
