@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -130,24 +131,24 @@ def _check_address(address: str) -> None:
 # ---------------------------------------------------------------- tasks and workers
 
 
-class Worker(Generic[T, R]):
+class Worker(ABC, Generic[T, R]):
     """What runs on the machines of the cluster: one process each, one task at a time."""
 
     def host(self) -> str:
         """Where it runs; answered as soon as it does."""
         return socket.gethostname()
 
+    @abstractmethod
     def open(self) -> None:
         """Get ready for the first task.
 
         Raises:
             MatcherError: It cannot; so could no other, and the driver stops.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def work(self, task: T) -> R:
         """Do one task."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
