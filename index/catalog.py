@@ -658,6 +658,13 @@ class Catalog:
         rows = self._rows("clips", columns=["clip_id", "kept_at"])
         return {row["clip_id"]: row["kept_at"] for row in sorted(rows, key=lambda row: row["clip_id"])}
 
+    def clip_dates_of(self, clip_ids: Sequence[str]) -> dict[str, str]:
+        """The same of some clips; those that are not kept are left out."""
+        parts = _chunks(clip_ids, _FILTER_PARTS)
+        columns = ["clip_id", "kept_at"]
+        rows = [row for part in parts for row in self._rows("clips", _one_of("clip_id", part), columns)]
+        return {row["clip_id"]: row["kept_at"] for row in rows}
+
     def reviews(self) -> list[ReviewRecord]:
         """All reviews, the oldest first."""
         return sorted((ReviewRecord(**row) for row in self._rows("reviews")), key=lambda record: record.at)
