@@ -323,7 +323,7 @@ def _class_faults(labels: Labels, tier: int) -> Iterator[Fault]:
             f" learned: {_listed(empty)}; label clips of them",
         )
     elif empty:
-        yield Fault("empty_class", f"no clip is labelled on tier {tier}; its head is not trained")
+        yield Fault("empty_class", f"no clip is labelled with a category of tier {tier}; it has no head")
     for one, count in zip(categories, counts, strict=True):
         if count == 1:
             yield Fault(
