@@ -251,7 +251,11 @@ class Taxonomy:
 
         A name goes before an alias. None too where aliases fit several.
         """
-        found = self._at_end_of([part.strip() for part in path.split(SLASH)])
+        parts = [part.strip() for part in path.split(SLASH)]
+        exact = self._by_path.get(_path_key(parts))
+        if exact is not None:
+            return exact
+        found = self._at_end_of(parts)
         return found[0] if len(found) == 1 else None
 
     def resolve(self, text: str) -> Category:
