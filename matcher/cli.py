@@ -58,6 +58,10 @@ app.add_typer(index_app, name="index")
 app.add_typer(bench_app, name="bench")
 app.add_typer(eval_app, name="eval")
 app.add_typer(train_app, name="train")
+models_app = typer.Typer(
+    help="Which models a store has; take others into use.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(models_app, name="models")
 
 # Text, for a path would lose a slash of s3://.
 Store = Annotated[
@@ -412,7 +416,7 @@ def _answer(
     from matcher.inputs import clip_jobs, read_clip_rows
     from matcher.pipeline import keep, query_clips
     from matcher.show import progress_bar, summary
-    from matcher.store import open_linker, translated
+    from matcher.store import open_linker, open_surroundings, translated
 
     if (manifest is None) == (not clips):
         raise InputError("give either CLIP... or --manifest FILE")
@@ -426,10 +430,12 @@ def _answer(
         # The lock comes first: what another writer does while this one waits must be seen.
         writer = None if wait is None else stack.enter_context(catalog.writing(wait_seconds=wait))
         linker = open_linker(catalog, settings, within=within)
+        # Whoever searches some programs alone asks of those alone.
+        surroundings = None if within is not None else open_surroundings(catalog, settings)
         bar = stack.enter_context(progress_bar("linking", len(jobs)))
         pairs = query_clips(
             linker, jobs, model, settings, top=top, on_frames=bar.frames,
-            kept=None if writer is None else catalog,
+            kept=None if writer is None else catalog, surroundings=surroundings,
         )  # fmt: skip
         answers = (answer for answer, _ in pairs) if writer is None else keep(writer, pairs)
         # Closed before the lock is let go, so that an interrupted run keeps what it has.
@@ -466,6 +472,66 @@ class _AnswerPrinter:
 
         if not self._as_json:
             print_table("", ANSWER_COLUMNS, [answer_row(answer) for answer in self._answers])
+
+
+@app.command(
+    epilog="Examples:  matcher classify clip.mp4  |  matcher classify --manifest clips.csv --json"
+    " --min-confidence 0.7"
+)
+def classify(
+    clips: Clips = None,
+    manifest: Manifest = None,
+    title: Annotated[str, typer.Option(help="Title of the upload.")] = "",
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="A category less confident is not named; default 0.5."),
+    ] = None,
+    sampling: SamplingWord = None,
+    store: Store = DEFAULT_STORE,
+    encoder: Encoder = None,
+    device: DeviceWord = None,
+    precision: PrecisionWord = None,
+    no_sound: NoSound = False,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Say what clips are, on three tiers.
+
+    By the heads and examples that the store uses (matcher models use --categories). Where it uses none,
+    the category of the program that a clip is linked to stands in, and its basis says so.
+    """
+    from matcher.classify import classified, classify_row
+    from matcher.inputs import clip_jobs, read_clip_rows
+    from matcher.show import print_json, print_table, progress_bar, say, summary
+    from matcher.store import open_linker, translated
+
+    if (manifest is None) == (not clips):
+        raise InputError("give either CLIP... or --manifest FILE")
+    jobs = clip_jobs(clips or [], title=title) if manifest is None else read_clip_rows(manifest)
+    settings = _settings(
+        config, encoder=encoder, device=device, precision=precision, clips=sampling, no_sound=no_sound
+    )
+    started = time.monotonic()
+    counts = {"named": 0, "none": 0, "failed": 0}
+    rows = []
+    model, catalog = _open(store, settings)
+    with translated(), progress_bar("classifying", len(jobs)) as bar:
+        linker = open_linker(catalog, settings)
+        for found in classified(
+            catalog, linker, jobs, model, settings, min_confidence=min_confidence, on_frames=bar.frames
+        ):
+            counts[found.outcome] += 1
+            if found.error is not None:
+                say(f"{found.clip_id}: {found.error.message}")
+            if json:
+                print_json(found.to_json())
+            else:
+                rows.append(classify_row(found))
+            bar.step(found.clip_id)
+    if not json:
+        print_table("", ("clip", "tier 1", "tier 2", "tier 3", "program", "by"), rows)
+    summary(counts, time.monotonic() - started)
+    _exit_by(done=counts["named"] + counts["none"], failed=counts["failed"])
 
 
 @app.command(epilog="Examples:  matcher relink --report reports/tonight  |  matcher relink --full --accept")
@@ -511,7 +577,7 @@ def relink(
     from matcher.relink_report import check_folder, write_report
     from matcher.show import print_json, say, summary
     from matcher.show_night import NightBars, described, told
-    from matcher.store import open_catalog, open_linker, translated
+    from matcher.store import open_catalog, open_linker, open_surroundings, translated
 
     started = time.monotonic()
     check_folder(report)
@@ -523,7 +589,8 @@ def relink(
         if ray is None:
             raise InputError("--ray-slices belongs to --ray")
         # The others open the whole index here, where it may not fit.
-        skip = [step for step in Step if step is not Step.COMPACT or step in (skip or ())]
+        kept_steps = (Step.RELATED, Step.COMPACT)
+        skip = [step for step in Step if step not in kept_steps or step in (skip or ())]
     with translated(), _crew(ray, ray_workers) as crew, catalog.writing(wait_seconds=wait) as writer:
         answerer = None
         if crew is None:
@@ -532,14 +599,15 @@ def relink(
             from matcher.cluster.answering import relinking
 
             linker, answerer = relinking(crew, catalog, settings, top=top, slices=ray_slices)
+        surroundings = open_surroundings(catalog, settings)
         with NightBars(show) as bars:
             night = relink_clips(
                 writer, linker, order, watch=bars, answerer=answerer,
-                before_commit=lambda night: write_report(report, night, catalog),
+                before_commit=lambda night: write_report(report, night, catalog), surroundings=surroundings,
             )  # fmt: skip
         say(described(night))
         del linker  # or its indexes and those of the housekeeping would be in memory at once
-        kept = keep_house(writer, settings.index, skip=skip or ())
+        kept = keep_house(writer, settings.index, skip=skip or (), surroundings=surroundings)
     for line in told(kept):
         say(line)
     summary({**night.decisions, "changed": night.moving}, time.monotonic() - started)
@@ -567,7 +635,7 @@ def review(
     A later word goes before an earlier one; `matcher history` shows them all.
     """
     from matcher.review import check_review, decide, review_of
-    from matcher.store import open_catalog, open_linker, translated
+    from matcher.store import open_catalog, open_linker, open_surroundings, translated
 
     said = review_of(clip, program=program, reject=reject, none=none)
     settings = _settings(config)
@@ -575,7 +643,8 @@ def review(
     printer = _AnswerPrinter(json)
     with translated(), catalog.writing(wait_seconds=wait) as writer:
         check_review(catalog, said)  # before the index is loaded
-        printer(decide(writer, open_linker(catalog, settings), said, top=top))
+        linker, surroundings = open_linker(catalog, settings), open_surroundings(catalog, settings)
+        printer(decide(writer, linker, said, top=top, surroundings=surroundings))
     printer.close()
 
 
@@ -1474,6 +1543,127 @@ def _train_descriptor(training: Training, settings: Settings, *, has_grid: bool,
     left_out = len(found) - len(pairs.films)
     summary({"films": len(pairs.films), "left out": left_out}, time.monotonic() - started)
     _exit_by(done=len(pairs.films), failed=left_out)
+
+
+@models_app.command("list", epilog="Example:  matcher models list --store S --json")
+def models_list(store: Store = DEFAULT_STORE, json: Json = False) -> None:
+    """Every model that the store has, and which are in use."""
+    from matcher.models_run import list_models
+
+    _list(
+        store, json, list_models, ("for", "model", "fingerprint", "dimensions", "in use"),
+        lambda o: (o["use"], o["model"], o["fingerprint"], "" if o["d"] is None else str(o["d"]),
+                   "yes" if o["used"] else ""),
+    )  # fmt: skip
+
+
+@models_app.command(
+    "use",
+    epilog="Examples:  matcher models use runs/fusion/model.safetensors  |  matcher models use --categories"
+    " runs/categories  |  matcher models use mean",
+)
+def models_use(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="File of a clip model; mean, for none; or a name that `models list` shows."),
+    ] = None,
+    categories: Annotated[
+        str | None,
+        typer.Option("--categories", help="Folder of categories, a name that `models list` shows, or none."),
+    ] = None,
+    store: Store = DEFAULT_STORE,
+    config: Config = None,
+    wait: Wait = 0.0,
+    json: Json = False,
+) -> None:
+    """Take a clip model, or categories, into use.
+
+    With another clip model the embeddings of all programs are made anew from their descriptors; no video
+    is opened. Kept clips get theirs at the next re-link. What was used before is kept: one can go back.
+    """
+    from matcher.models_run import use_categories, use_embeddings
+    from matcher.show import print_json, progress_bar, say
+    from matcher.store import open_catalog, translated
+
+    if (model is None) == (categories is None):
+        raise InputError("give either a clip model or --categories")
+    settings = _settings(config)
+    catalog = open_catalog(store)
+    with translated(), catalog.writing(wait_seconds=wait) as writer:
+        if categories is not None:
+            used = use_categories(writer, categories)
+        else:
+            assert model is not None
+            with progress_bar("embedding", len(catalog.programs())) as bar:
+                used = use_embeddings(writer, settings, model, on_program=bar.step)
+    if json:
+        print_json(dict(vars(used)))
+        return
+    if categories is not None:
+        say(f"the store uses {used.model}; kept clips are answered by it at the next: matcher relink")
+        return
+    how = f"fitted on {used.fitted} stretches" if used.fitted else "as shipped: too few programs to fit it"
+    say(
+        f"the store uses {used.model} ({used.fingerprint}): {used.embeddings} embeddings of {used.programs}"
+        f" programs; the confidence of related programs is {how}. Kept clips get theirs at the next: matcher"
+        " relink. Categories are trained on embeddings: train them again for these"
+    )
+
+
+@models_app.command("compare", epilog="Example:  matcher models compare mean runs/fusion/model.safetensors")
+def models_compare(
+    models: Annotated[list[str], typer.Argument(help="As for `models use`; two or more.")],
+    clips: Annotated[
+        Path | None, typer.Option("--clips", help="CSV of clip_id,category, to compare by categories too.")
+    ] = None,
+    taxonomy: Annotated[Path | None, typer.Option(help="That these categories are of.")] = None,
+    most: Annotated[int, typer.Option(min=2, help="Linked clips that are drawn.")] = 5000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    store: Store = DEFAULT_STORE,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Embed the kept, linked clips with several clip models, and say how near clips of one program come.
+
+    Nothing is changed. For a decision use clips and programs that none of the models was trained on.
+    """
+    from matcher.models_run import compare_models, named_fusion
+    from matcher.show import print_json, print_table
+    from matcher.store import open_catalog, translated
+
+    settings = _settings(config)
+    if (clips is None) != (taxonomy is None):
+        raise InputError("--clips and --taxonomy belong together")
+    labelled = None if clips is None or taxonomy is None else _category_paths(clips, taxonomy)
+    with translated():
+        catalog = open_catalog(store)
+        fusions = {name: named_fusion(catalog, settings, name) for name in models}
+        found = compare_models(catalog, fusions, categories=labelled, most=most, seed=seed)
+    if json:
+        for one in found:
+            print_json(dict(vars(one)))
+        return
+    print_table(
+        "", ("model", "clips", "own program first", "nearest clip of it", "nearest of the category, by tier"),
+        [
+            (one.model, str(one.clips), f"{one.program_recall:.3f}", f"{one.neighbour_recall:.3f}",
+             ", ".join(f"{tier}: {value:.3f}" for tier, value in one.category_recall.items()))
+            for one in found
+        ],
+    )  # fmt: skip
+
+
+def _category_paths(clips: Path, taxonomy: Path) -> dict[str, list[str]]:
+    """Category paths by clip id of a labels file."""
+    from matcher.taxonomy import Taxonomy
+    from matcher.training.labels import read_labels
+
+    labels = read_labels(clips, Taxonomy.load(taxonomy))
+    labels.stop_on_faults()
+    return {
+        clip_id: [one.path for one in own]
+        for clip_id, own in zip(labels.clip_ids, labels.categories, strict=True)
+    }
 
 
 def _settings(path: Path | None, *, no_sound: bool = False, **words: str | None) -> Settings:

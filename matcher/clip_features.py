@@ -1,7 +1,7 @@
 """From descriptors and words to what a clip model takes: a clip's, and those of a program's stretches.
 
 A clip model compares clips with programs, so both are brought to the same form: some frames, a vector a
-second of the sound, one vector of the words. A program is cut into *stretches* of some twenty frames, each
+second of the sound, one vector of the words. A program is cut into *stretches* of some ten frames, each
 with the program's titles for its words.
 
 Shape letters: ``n`` frames, ``m`` sound patches, ``t`` and ``s`` those kept, ``d`` dimensions.
@@ -24,7 +24,7 @@ from matcher.fusion.features import ClipFeatures
 MOST_FRAMES, MOST_SECONDS = 32, 32
 #: Frames of a stretch: of windows of 10 seconds from a program's second half, 0.40 found its first half by
 #: the nearest stretch of 10 frames, 0.36 of 20, 0.35 of 30 and more.
-STRETCH_FRAMES = 20
+STRETCH_FRAMES = 10
 #: A program has about so many stretches at most, however long it is: its later ones are longer.
 MOST_STRETCHES = 64
 

@@ -20,7 +20,7 @@ from matcher.encoders.base import ModelInfo, fingerprint
 from matcher.fusion.features import ClipFeatures, parameter_free_embedding
 
 if TYPE_CHECKING:
-    from index.catalog import Catalog, ProgramFrames
+    from index.catalog import Catalog, ProgramFrames, ProgramRecord
     from matcher.encoders.text import TextEncoder
 
 #: What the parameter-free embedding is called.
@@ -53,30 +53,15 @@ class Encoders:
 
     Attributes:
         picture: Fingerprint of the frame encoder.
-        sound: Of the sound encoder; "" where the store holds no sounds.
+        sound: Of the sound encoder.
         text: Of the text encoder.
-        dimensions: Of the three; of sound also where there is none.
+        dimensions: Of the three.
     """
 
     picture: str
     sound: str
     text: str
     dimensions: tuple[int, int, int]
-
-    @classmethod
-    def of(cls, catalog: Catalog, text: ModelInfo, *, sound_d: int) -> Encoders:
-        """Those of a store.
-
-        Args:
-            catalog: The store.
-            text: Of the text encoder that is used with it.
-            sound_d: Dimensions of sounds where it holds none.
-        """
-        sound = catalog.sound_model
-        return cls(
-            catalog.model.fingerprint, "" if sound is None else sound.fingerprint, text.fingerprint,
-            (catalog.model.d, sound_d if sound is None else sound.d, text.d),
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -158,25 +143,28 @@ class Fusion:
             catalog: The store.
             on_program: Called with the id of each one done.
         """
-        assets: dict[int, list[str]] = {}
+        names: dict[int, list[str]] = {}
         for asset in catalog.assets():
-            assets.setdefault(asset.number, []).append(asset.asset_id)
+            names.setdefault(asset.number, []).append(asset.asset_id)
         for record in catalog.programs():
-            names = assets.get(record.number, [])
-            frames = _by_asset(catalog.frames_of(record.number), names)
-            sounds: list[Timed] | list[None] = [None] * len(names)
-            if record.sound_count:
-                sounds = _by_asset(catalog.frames_of(record.number, "sounds"), names)
             text = self.text_vector(program_words(record.title, record.aliases))
+            assets = timed_assets(catalog, record, names.get(record.number, []))
             yield (
                 record.number,
-                [
-                    self.asset(seen, heard, text, n_assets=len(names))
-                    for seen, heard in zip(frames, sounds, strict=True)
-                ],
+                [self.asset(seen, heard, text, n_assets=len(assets)) for seen, heard in assets],
             )
             if on_program is not None:
                 on_program(record.program_id)
+
+
+def timed_assets(
+    catalog: Catalog, record: ProgramRecord, names: Sequence[str]
+) -> list[tuple[Timed, Timed | None]]:
+    """Frames and sounds of each of a program's assets, given by name; no sounds where there are none."""
+    frames = _by_asset(catalog.frames_of(record.number), names)
+    if not record.sound_count:
+        return [(seen, None) for seen in frames]
+    return list(zip(frames, _by_asset(catalog.frames_of(record.number, "sounds"), names), strict=True))
 
 
 def _by_asset(found: ProgramFrames, names: Sequence[str]) -> list[Timed]:

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 from index.protocols import CatalogIndex
 from matcher.config import IndexSettings
 from matcher.errors import MatcherError
+from matcher.relate import relate
 from matcher.steps import Step
 from matcher.store import open_every, translated
 
 if TYPE_CHECKING:
     from index.catalog import Writer
+    from matcher.surroundings import Surroundings
 
 #: Programs whose cached frames are compared with the tables, by value.
 VERIFIED = 100
@@ -57,6 +59,7 @@ def keep_house(
     skip: Collection[Step] = (),
     keep_seconds: float = KEEP_SECONDS,
     on_step: Callable[[Step], None] | None = None,
+    surroundings: Surroundings | None = None,
 ) -> Kept:
     """Merge small files and delete old versions; verify a sample of the caches; save them; tell of drift.
 
@@ -69,16 +72,18 @@ def keep_house(
         skip: Steps to leave out.
         keep_seconds: Old versions of the tables stay for so long.
         on_step: Called before each one.
+        surroundings: Says what all kept clips are about, and what they are; None to say nothing of it.
     """
-    house = _House(writer, settings, keep_seconds)
+    house = _House(writer, settings, keep_seconds, surroundings)
     do: dict[Step, Callable[[], None]] = {
+        Step.RELATED: house.relate,
         Step.COMPACT: house.compact, Step.VERIFY: house.verify, Step.SNAPSHOT: house.snapshot,
         Step.DRIFT: house.tell_drift,
     }  # fmt: skip
     seconds: dict[Step, float] = {}
     failed: list[str] = []
     for step in Step:
-        if step in skip:
+        if step in skip or (step is Step.RELATED and surroundings is None):
             continue
         if on_step is not None:
             on_step(step)
@@ -101,6 +106,7 @@ class _House:
     writer: Writer
     settings: IndexSettings
     keep_seconds: float
+    surroundings: Surroundings | None
     problems: list[str] = field(default_factory=list)
     figures: list[str] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
@@ -112,6 +118,15 @@ class _House:
         """The indexes, opened by the first step that needs them."""
         self._lives = self._lives or open_every(self.writer.catalog, self.settings)
         return self._lives
+
+    def relate(self) -> None:
+        assert self.surroundings is not None
+        done = relate(self.writer, self.surroundings)
+        if done.changed or done.embedded:
+            self.figures.append(
+                f"beside the links: {done.clips} clips looked at, {done.changed} changed, {done.embedded}"
+                " embedded anew"
+            )
 
     def compact(self) -> None:
         self.writer.compact(keep_seconds=self.keep_seconds)

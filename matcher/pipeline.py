@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from index.rows import ClipRecord, ModelInfo, NewAsset, NewProgram, StoredClip, now_utc
 from matcher.agreement import LEAST_STANDING
 from matcher.changes import link_record
+from matcher.clip_features import Words, program_words
 from matcher.config import Settings
 from matcher.considered import Considered
 from matcher.decode import Sampling
@@ -26,11 +27,14 @@ from matcher.linking import Linker, failed
 from matcher.listen import Listener, listener_of
 from matcher.records import SOUND, Answer, Descriptors, Failure, Look, rounded
 from matcher.second_look import SecondLook
-from matcher.store import translated
+from matcher.store import default_fusion, open_fusion, translated
 from matcher.verdicts import verdicts_of
 
 if TYPE_CHECKING:
     from index.catalog import Catalog, Writer
+    from matcher.embedding import Fusion
+    from matcher.ocr import TextReader
+    from matcher.surroundings import Surroundings
 
 OnFrames = Callable[[Path, float], None]
 #: Describes files in order, one result a file, as :func:`matcher.describe.describe_files`; it may read ahead.
@@ -98,6 +102,7 @@ def add_programs(
         info = listener.encoder.info
         with translated():
             writer.use_sound(ModelInfo(info.fingerprint, info.spec, info.d))
+    fusion = begin_fusion(writer, settings)
     marks = {job.program_id: _mark(job, encoder, settings, listener) for job in jobs}
     there = {record.program_id: record for record in writer.catalog.programs()}
     new = [
@@ -115,7 +120,26 @@ def add_programs(
             record = there[job.program_id]
             yield Added(job.program_id, "unchanged", record.frame_count, sounds=record.sound_count)
             continue
-        yield _add_one(writer, job, described, marks[job.program_id], replaces=job.program_id in there)
+        yield _add_one(
+            writer, job, described, marks[job.program_id], fusion, replaces=job.program_id in there
+        )
+
+
+def begin_fusion(writer: Writer, settings: Settings) -> Fusion | None:
+    """What embeds the programs that are about to be added; None where the store has no embeddings.
+
+    A store without programs begins with the parameter-free ones. One that has programs and no embeddings, of
+    an earlier version, gets them by ``matcher models use``: until then none would be found but the new ones.
+
+    Raises:
+        StoreError: The embeddings there are were made with other encoders.
+    """
+    catalog = writer.catalog
+    if settings.fusion.enabled and catalog.embedding_model is None and not catalog.programs():
+        info = default_fusion(catalog, settings).info
+        with translated():
+            writer.replace_embeddings(ModelInfo(info.fingerprint, info.spec, info.d), [])
+    return open_fusion(catalog, settings)
 
 
 def _mark(job: ProgramJob, encoder: FrameEncoder, settings: Settings, listener: Listener | None) -> str:
@@ -135,10 +159,17 @@ def _models(encoder: FrameEncoder, listener: Listener | None) -> str:
 
 
 def _add_one(
-    writer: Writer, job: ProgramJob, described: Iterator[Described], mark: str, *, replaces: bool
+    writer: Writer,
+    job: ProgramJob,
+    described: Iterator[Described],
+    mark: str,
+    fusion: Fusion | None,
+    *,
+    replaces: bool,
 ) -> Added:
     results = (next(described) for _ in job.assets)
     program = NewProgram(job.program_id, job.title, job.aliases, job.categories, mark)
+    titles = None if fusion is None else fusion.text_vector(program_words(job.title, job.aliases))
     seconds = 0.0
 
     def assets() -> Iterator[NewAsset]:
@@ -154,9 +185,13 @@ def _add_one(
                     f"{one_line(str(asset.path))} shows nothing but blank pictures; leave it out"
                 )
             seconds += found.duration_seconds
+            frames, sound = (found.t_seconds, found.vectors), _pair(found.sound)
+            embedded = None
+            if fusion is not None:
+                embedded = fusion.asset(frames, sound, titles, n_assets=len(job.assets))
             yield NewAsset(
-                asset.asset_id, str(asset.path.absolute()), asset.asset_id, found.duration_seconds,
-                found.t_seconds, found.vectors, _pair(found.sound),
+                asset.asset_id, str(asset.path.absolute()), asset.asset_id, found.duration_seconds, *frames,
+                sound, embedded,
             )  # fmt: skip
 
     try:
@@ -187,6 +222,7 @@ def query_clips(
     top: int,
     kept: Catalog | None = None,
     on_frames: OnFrames | None = None,
+    surroundings: Surroundings | None = None,
 ) -> Iterator[tuple[Answer, StoredClip | None]]:
     """Answer clips in order.
 
@@ -198,6 +234,7 @@ def query_clips(
         top: Best guesses named for each.
         kept: Where clips kept earlier are looked up: one whose file has not changed is not decoded again.
         on_frames: Called with the file and the time reached in it.
+        surroundings: Says what clips are about, and what they are; None to say nothing of it.
 
     Yields:
         For each job its answer (with ``error`` set for a bad file) and its descriptors, to be kept.
@@ -215,6 +252,7 @@ def query_clips(
         on_frames=on_frames, are_clips=True, listener=listener,
     )  # fmt: skip
     second_look = SecondLook(encoder, sampling) if settings.decision.second_look else None
+    reader = _text_reader(settings) if surroundings is not None else None
 
     def again(first: Considered, path: Path, album: Album) -> Considered:
         if listener is not None and linker.is_unsure(first):
@@ -238,6 +276,7 @@ def query_clips(
                 assert result.error is not None
                 yield no_answer(job.clip_id, str(job.path), Failure(result.error.kind, str(result.error)))
                 continue
+            captions = None if reader is None or result.album is None else read_captions(reader, result.album)
             considered = linker.consider(_rounded(result.descriptors))
             if result.album is not None:
                 considered = again(considered, job.path, result.album)
@@ -247,10 +286,39 @@ def query_clips(
                 stored, record=replace(stored.record, path=str(job.path.absolute()), title=job.title)
             )
             considered = linker.consider(descriptors_of(stored))
+            captions = None if kept is None else _captions_of(kept, job.clip_id)
         answer = linker.answer(
             job.clip_id, str(job.path), considered, model=model, top=top, verdict=verdicts.get(job.clip_id)
         )
+        if surroundings is not None:
+            record = surroundings.records([(stored, Words(job.title, captions=captions))])
+            (answer,) = surroundings.complete([answer], record)
         yield answer, stored
+
+
+def _text_reader(settings: Settings) -> TextReader | None:
+    """What reads in pictures; None where nobody asks for it.
+
+    Raises:
+        MissingDependencyError: It is asked for, and the extra is not installed.
+    """
+    if not settings.fusion.ocr:
+        return None
+    from matcher.ocr import load_reader
+
+    return load_reader()
+
+
+def read_captions(reader: TextReader, album: Album) -> tuple[str, ...]:
+    """The texts that are seen in a clip's pictures, each once, in time order."""
+    found = reader.read(zip(album.t_seconds, album.pictures, strict=True))
+    return tuple(dict.fromkeys(caption.text for caption in found))
+
+
+def _captions_of(kept: Catalog, clip_id: str) -> tuple[str, ...] | None:
+    """What was read in a kept clip's pictures; None where nobody looked."""
+    record = kept.features([clip_id]).get(clip_id)
+    return None if record is None else Words.of_json(record.words).captions
 
 
 def listen_again(
@@ -325,6 +393,13 @@ def _store(writer: Writer, batch: Sequence[tuple[Answer, StoredClip]], night: in
     if batch:
         before = writer.catalog.whole_links([answer.clip_id for answer, _ in batch])
         writer.put_clips([stored for _, stored in batch])
+        writer.put_features(
+            [
+                replace(answer.features, kept_at=stored.record.kept_at)
+                for answer, stored in batch
+                if answer.features is not None
+            ]
+        )
         writer.put_links(
             [
                 link_record(answer, before.get(answer.clip_id), kept_at=stored.record.kept_at, night=night)

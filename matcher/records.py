@@ -253,9 +253,16 @@ class Related:
     matched: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """As an answer shows it."""
+        """As an answer shows it.
+
+        To four digits: with the clips that it is asked beside, the last ones of a similarity change.
+        """
         sources = (("embedding", self.similarity is not None), ("title", self.title_score > 0))
-        return asdict(self) | {"basis": [name for name, there in sources if there]}
+        words = {
+            name: round(value, 4) if isinstance(value, float) else value
+            for name, value in asdict(self).items()
+        }
+        return words | {"basis": [name for name, there in sources if there]}
 
 
 @dataclass(frozen=True)
@@ -342,7 +349,7 @@ class Answer:
             "sound": None if self.heard is None else _rounded(asdict(self.heard)),
             "patches": self.patches,
             "reviewed": None if self.reviewed is None else _rounded(asdict(self.reviewed)),
-            "related": [_rounded(related.to_json()) for related in self.related],
+            "related": [related.to_json() for related in self.related],
         }
 
 

@@ -27,6 +27,7 @@ from matcher.linking import Linker
 from matcher.pipeline import descriptors_of, last_night
 from matcher.records import Answer
 from matcher.staging import PART_CLIPS, Staging
+from matcher.surroundings import Surroundings, complete_kept
 from matcher.verdicts import Verdict, verdicts_of
 
 if TYPE_CHECKING:
@@ -168,6 +169,8 @@ class PartAnswers:
 #: Answers parts in any order, several at once if it likes. It takes the next part when it can use one, and it
 #: may be closed before it is done.
 Answerer = Callable[[Iterable[Part], Mapping[str, Verdict]], Generator[PartAnswers, None, None]]
+#: Adds to the answers of a part what is said beside their links.
+Completed = Callable[[Sequence[tuple[Answer, str]]], Iterable[tuple[Answer, str]]]
 
 
 def relink_shard(
@@ -203,6 +206,7 @@ def relink(
     watch: Watch | None = None,
     answerer: Answerer | None = None,
     before_commit: Callable[[Night], None] | None = None,
+    surroundings: Surroundings | None = None,
 ) -> Night:
     """Do one night's work.
 
@@ -216,6 +220,7 @@ def relink(
         watch: Who is told how far it is.
         answerer: Answers the clips; default: this process, one after the other.
         before_commit: Called when all is answered, also where the brake then stops it: the night says so.
+        surroundings: Says what the clips are about, and what they are; None to say nothing of it.
 
     Raises:
         BrakeError: Too many links would change; what was done is kept for a run that accepts it.
@@ -232,7 +237,8 @@ def relink(
     done = sum(len(clips) for part, clips in _parts(affected) if staging.has(part.number))
     watch.answering(len(affected), done)
     answering = time.process_time()
-    elsewhere = answer_parts(catalog, staging, affected, verdicts, answerer, number, watch)
+    completed = None if surroundings is None else partial(complete_kept, writer, surroundings)
+    elsewhere = answer_parts(catalog, staging, affected, verdicts, answerer, number, watch, completed)
     ended = time.process_time() + elsewhere
     spent = {
         "seconds": time.monotonic() - started, "cpu_seconds": ended - cpu,
@@ -312,6 +318,7 @@ def answer_parts(
     answerer: Answerer,
     number: int,
     watch: Watch,
+    completed: Completed | None = None,
 ) -> float:
     """Answer what is not answered yet, part by part, and stage it; gives the processor time spent elsewhere.
 
@@ -323,6 +330,7 @@ def answer_parts(
         answerer: Answers the parts.
         number: Of the night.
         watch: Who is told how far it is.
+        completed: Adds what is said beside the links; default nothing.
 
     Returns:
         Seconds of processor time of other processes than this.
@@ -338,7 +346,7 @@ def answer_parts(
             before = catalog.whole_links(done.part.clip_ids)
             links: list[LinkRecord] = []
             changes: list[Change] = []
-            for answer, kept_at in done.answers:
+            for answer, kept_at in done.answers if completed is None else completed(list(done.answers)):
                 clip_id = answer.clip_id
                 was = before.get(clip_id)
                 links.append(link_record(answer, was, kept_at=kept_at, night=number, why=why[clip_id]))

@@ -19,6 +19,7 @@ from matcher.linking import Linker
 from matcher.pipeline import last_night
 from matcher.records import Answer
 from matcher.relink import relink_shard
+from matcher.surroundings import Surroundings, complete_kept
 from matcher.verdicts import CONFIRMED, NONE, REJECTED, verdict_of
 
 if TYPE_CHECKING:
@@ -64,7 +65,14 @@ def check_review(catalog: Catalog, review: ReviewRecord) -> None:
         raise InputError(f"there is no program {name} in {catalog.place}; see `matcher programs`")
 
 
-def decide(writer: Writer, linker: Linker, review: ReviewRecord, *, top: int) -> Answer:
+def decide(
+    writer: Writer,
+    linker: Linker,
+    review: ReviewRecord,
+    *,
+    top: int,
+    surroundings: Surroundings | None = None,
+) -> Answer:
     """Keep what a person said, and answer the clip by it.
 
     Args:
@@ -72,6 +80,7 @@ def decide(writer: Writer, linker: Linker, review: ReviewRecord, *, top: int) ->
         linker: Of the same store, at its present state.
         review: From :func:`review_of`.
         top: Best guesses that are named, as the nightly re-link names them: else it answers the clip again.
+        surroundings: Says what the clip is about, and what it is; None to say nothing of it.
 
     Raises:
         InputError: See :func:`check_review`.
@@ -82,7 +91,10 @@ def decide(writer: Writer, linker: Linker, review: ReviewRecord, *, top: int) ->
     review = replace(review, at=_after(earlier[-1].at if earlier else ""))
     writer.put_review(review)
     verdicts = {clip_id: verdict_of([*earlier, review])}
-    ((answer, kept_at),) = relink_shard(catalog, linker, [clip_id], verdicts, top=top)
+    answers = list(relink_shard(catalog, linker, [clip_id], verdicts, top=top))
+    if surroundings is not None:
+        answers = complete_kept(writer, surroundings, answers)
+    ((answer, kept_at),) = answers
     before = catalog.whole_links([clip_id]).get(clip_id)
     night = last_night(catalog)
     writer.put_links([link_record(answer, before, kept_at=kept_at, night=night, why=REVIEW)])

@@ -229,19 +229,29 @@ def default_fusion(catalog: Catalog, settings: Settings) -> Fusion:
     from matcher.encoders.text import load_text_encoder
 
     text = load_text_encoder(settings.fusion.text, device=settings.encoder.device)
-    return Fusion(MeanEmbedder(encoders_of(catalog, text.info)), text)
+    return Fusion(MeanEmbedder(encoders_of(catalog, settings, text.info)), text)
 
 
-def encoders_of(catalog: Catalog, text: ModelInfo) -> Encoders:
+def encoders_of(catalog: Catalog, settings: Settings, text: ModelInfo) -> Encoders:
     """What describes the clips and programs of a store, with a text encoder.
+
+    Where it holds no sounds yet, they are taken to be those of the settings: when they come, what was made
+    without them stays good.
 
     Raises:
         InputError: The sound encoder is not known.
     """
     from matcher.embedding import Encoders
 
-    # A clip model takes sounds of some size also where there are none yet.
-    return Encoders.of(catalog, text, sound_d=load_sound_encoder("logmel").info.d)
+    heard = catalog.sound_model
+    if heard is None:
+        info = load_sound_encoder(settings.sound.spec).info
+        sound = info.fingerprint, info.d
+    else:
+        sound = heard.fingerprint, heard.d
+
+    picture = catalog.model
+    return Encoders(picture.fingerprint, sound[0], text.fingerprint, (picture.d, sound[1], text.d))
 
 
 def open_fusion(catalog: Catalog, settings: Settings) -> Fusion | None:
@@ -261,15 +271,15 @@ def open_fusion(catalog: Catalog, settings: Settings) -> Fusion | None:
         from matcher.fusion.embedder import PREFIX, TrainedEmbedder
 
         path = clip_model_path(catalog.place, stored.fingerprint)
-        encoders = encoders_of(catalog, fusion.text.info)
+        encoders = encoders_of(catalog, settings, fusion.text.info)
         fusion = Fusion(
             TrainedEmbedder.load(path, encoders, name=stored.name.removeprefix(PREFIX)), fusion.text
         )
     if fusion.info.fingerprint != stored.fingerprint:
         raise errors.StoreError(
             f"the embeddings of the store {catalog.place} ({stored.name}) were made with other encoders than"
-            f" now: its sounds came later, or the text encoder is not {fusion.text.info.spec}; make them anew"
-            " with: matcher models use, or leave them out with: enabled = false under [fusion] in --config"
+            f" now, such as the text encoder {fusion.text.info.spec}; make them anew with: matcher models"
+            " use mean, or leave them out with: enabled = false under [fusion] in --config"
         )
     return fusion
 

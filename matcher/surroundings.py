@@ -6,7 +6,7 @@ categories. None of it changes a link, and a clip that is linked to a program is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,11 @@ from index.rows import FeatureRecord, StoredClip
 from matcher.clip_features import Words
 from matcher.embedding import Fusion
 from matcher.fusion.features import ClipFeatures
-from matcher.records import Answer
+from matcher.records import Answer, Related
 from matcher.related import RelatedSearch
 
 if TYPE_CHECKING:
-    from index.catalog import Catalog
+    from index.catalog import Catalog, Writer
     from matcher.categories import CategoryModel
     from matcher.taxonomy import Taxonomy
 
@@ -116,37 +116,51 @@ class Surroundings:
             answers: Of clips.
             records: Of the same clips; None where a clip could not be read.
         """
-        rows = [
-            np.zeros(self.fusion.info.d, np.float32)
-            if one is None or one.embedding is None
-            else one.embedding
-            for one in records
-        ]
-        x = np.stack(rows) if rows else np.zeros((0, self.fusion.info.d), np.float32)
-        words = [None if one is None else Words.of_json(one.words).text for one in records]
-        related = [()] * len(answers)
-        if self.search is not None and len(answers):
-            related = self.search.related(x, words, most=MOST_RELATED + max(len(a.links) for a in answers))
-        categories = self._categories(answers, x)
+        found = self.beside(
+            records, [{link.program_id for link in answer.links} for answer in answers],
+            [answer.program_id for answer in answers],
+        )  # fmt: skip
         return [
-            replace(
-                answer,
-                related=() if record is None else _beside(answer, found),
-                categories=None if record is None else what,
-                features=record,
-            )
-            for answer, record, found, what in zip(answers, records, related, categories, strict=True)
+            replace(answer, related=related, categories=categories, features=record)
+            for answer, record, (related, categories) in zip(answers, records, found, strict=True)
         ]
 
-    def _categories(self, answers: Sequence[Answer], x: Vectors) -> list[Mapping[str, Any] | None]:
+    def beside(
+        self,
+        records: Sequence[FeatureRecord | None],
+        linked: Sequence[Collection[str]],
+        program_ids: Sequence[str | None],
+    ) -> list[tuple[tuple[Related, ...], Mapping[str, Any] | None]]:
+        """Related programs and categories of n clips.
+
+        Args:
+            records: n; nothing is said where there is none.
+            linked: Of each clip the programs that it is linked to, or up for review with.
+            program_ids: Of each clip the program that it is linked to.
+        """
+        x = np.zeros((len(records), self.fusion.info.d), np.float32)
+        for row, record in enumerate(records):
+            if record is not None and record.embedding is not None:
+                x[row] = record.embedding
+        related: list[tuple[Related, ...]] = [()] * len(records)
+        if self.search is not None and records:
+            words = [None if one is None else Words.of_json(one.words).text for one in records]
+            related = self.search.related(x, words, most=MOST_RELATED + max(map(len, linked)))
+        categories = self._categories(program_ids, x)
+        return [
+            ((), None) if one is None else (_without(found, own), what)
+            for one, found, own, what in zip(records, related, linked, categories, strict=True)
+        ]
+
+    def _categories(self, program_ids: Sequence[str | None], x: Vectors) -> list[Mapping[str, Any] | None]:
         """Of each clip; from the linked program alone where nothing was trained."""
-        own = [self.program_categories.get(answer.program_id or "", ()) for answer in answers]
+        own = [self.program_categories.get(program_id or "", ()) for program_id in program_ids]
         if self.categories is not None:
             model = self.categories
             predictions = model.predict(x, min_confidence=self.min_confidence)
             return [
-                model.words(one, model.agreement(one, paths) if answer.program_id else None)
-                for one, paths, answer in zip(predictions, own, answers, strict=True)
+                model.words(one, model.agreement(one, paths) if program_id else None)
+                for one, paths, program_id in zip(predictions, own, program_ids, strict=True)
             ]
         return [self._of_program(paths) if paths else None for paths in own]
 
@@ -160,10 +174,28 @@ class Surroundings:
         return category_words(prediction, evidence, model=None, taxonomy=self.taxonomy.label)
 
 
-def _beside(answer: Answer, found: Iterable[Any]) -> tuple[Any, ...]:
-    """Related programs that the clip is not linked to, nor up for review with."""
-    linked = {link.program_id for link in answer.links}
+def _without(found: Iterable[Related], linked: Collection[str]) -> tuple[Related, ...]:
+    """Those that a clip is not linked to anyway."""
     return tuple(one for one in found if one.program_id not in linked)[:MOST_RELATED]
+
+
+def complete_kept(
+    writer: Writer, surroundings: Surroundings, answers: Sequence[tuple[Answer, str]]
+) -> list[tuple[Answer, str]]:
+    """Answers of kept clips with what is said beside their links; features that are not fresh are made anew.
+
+    Those are put into the store at once: they follow from the clips, whatever becomes of the answers.
+
+    Args:
+        writer: Of the store.
+        surroundings: Of the same store, at its present state.
+        answers: Each with when the clip's descriptors were kept.
+    """
+    known, new = surroundings.refreshed(writer.catalog, [answer.clip_id for answer, _ in answers])
+    writer.put_features(new)
+    records = [known.get(answer.clip_id) for answer, _ in answers]
+    whole = surroundings.complete([answer for answer, _ in answers], records)
+    return list(zip(whole, (kept_at for _, kept_at in answers), strict=True))
 
 
 def state_of(record: FeatureRecord | None) -> tuple[str, str, str] | None:
@@ -175,9 +207,3 @@ def words_of(clip: StoredClip, record: FeatureRecord | None) -> Words:
     """The words of a kept clip: its present title, and what was read in its pictures."""
     known = Words() if record is None else Words.of_json(record.words)
     return replace(known, title=clip.record.title)
-
-
-def chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """So many at a time."""
-    for start in range(0, len(values), size):
-        yield values[start : start + size]

@@ -24,7 +24,7 @@ from matcher.pipeline import add_programs, keep, query_clips
 from matcher.records import Answer, Heard, Link, Reviewed
 from matcher.relink import relink_shard
 from matcher.show import answer_row
-from matcher.store import create_catalog, open_catalog, open_linker
+from matcher.store import create_catalog, open_catalog, open_linker, open_surroundings
 from matcher.verdicts import CONFIRMED, REJECTED, verdicts_of
 
 SETTINGS = Settings()
@@ -285,8 +285,14 @@ def in_full(catalog: Catalog) -> dict[str, dict[str, Any]]:
     """What answering every clip would keep."""
     linker = open_linker(catalog, SETTINGS)
     verdicts = verdicts_of(catalog.reviews())
-    pairs = relink_shard(catalog, linker, list(catalog.clip_dates()), verdicts, top=TOP)
-    return {answer.clip_id: {**answer.to_json(), "catalog_version": None} for answer, _ in pairs}
+    pairs = list(relink_shard(catalog, linker, list(catalog.clip_dates()), verdicts, top=TOP))
+    surroundings = open_surroundings(catalog, SETTINGS)
+    assert surroundings is not None
+    known = catalog.features()
+    whole = surroundings.complete(
+        [answer for answer, _ in pairs], [known.get(answer.clip_id) for answer, _ in pairs]
+    )
+    return {answer.clip_id: {**answer.to_json(), "catalog_version": None} for answer in whole}
 
 
 def test_a_confirmed_program_holds_whenever_it_is_there_and_nights_find_out(
