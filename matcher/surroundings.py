@@ -52,7 +52,8 @@ class Surroundings:
     def records(self, clips: Sequence[tuple[StoredClip, Words]]) -> list[FeatureRecord]:
         """What a store keeps of clips beside their descriptors; they go through the clip model together."""
         features = [self.fusion.clip(clip.vectors, clip.sound, words) for clip, words in clips]
-        embeddings = self.fusion.embedder.embed(features)
+        # As the store gives them back: a clip asked and a clip kept are answered alike.
+        embeddings = self.fusion.embedder.embed(features).astype(np.float16).astype(np.float32)
         return [
             self._record(clip, words, found, row)
             for (clip, words), found, row in zip(clips, features, embeddings, strict=True)

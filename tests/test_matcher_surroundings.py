@@ -1,0 +1,240 @@
+"""What is said of a clip beside its link, from the command line to the table and through the nights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import Library, Run
+from media import moving, write
+
+from index.catalog import NewAsset, NewProgram
+from matcher.config import Settings
+from matcher.encoders.base import unit_rows
+from matcher.relate import relate
+from matcher.store import open_catalog, open_fusion, open_surroundings, translated
+
+SETTINGS = Settings()
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip that is from no program."""
+    path = tmp_path_factory.mktemp("stranger") / "fans.mp4"
+    write(path, [moving(number) for number in range(40)])
+    return path
+
+
+def title_of(store: Path, program_id: str) -> str:
+    record = open_catalog(store).program(program_id)
+    assert record is not None
+    return record.title
+
+
+def kept(store: Path, clip_id: str) -> dict[str, Any]:
+    (link,) = open_catalog(store).links([clip_id])
+    found: dict[str, Any] = json.loads(link.answer)
+    return found
+
+
+def test_adding_embeds_every_program_by_its_stretches(store: Path) -> None:
+    catalog = open_catalog(store)
+    fusion = open_fusion(catalog, SETTINGS)
+    assert fusion is not None
+    assert (fusion.info.spec, catalog.embedding_model.name) == ("mean", "mean")
+    for number, assets in fusion.programs(catalog):
+        found = catalog.frames_of(number, "embeddings")
+        assert len(found.ids) == sum(len(seconds) for seconds, _ in assets) > 0
+        np.testing.assert_allclose(found.vectors, np.concatenate([rows for _, rows in assets]), atol=2e-3)
+
+
+def test_words_that_name_a_program_make_it_related_and_never_linked(
+    matcher: Run, store: Path, stranger: Path
+) -> None:
+    title = title_of(store, "p02")
+    ran = matcher("query", stranger, "--title", f"Behind the scenes of {title}", "--store", store, "--json")
+    answer = ran.object
+    assert (answer["decision"], answer["program_id"], answer["links"]) == ("none", None, [])
+    assert answer["related"][0]["program_id"] == "p02"
+    assert "title" in answer["related"][0]["basis"]
+    assert "segments" not in answer["related"][0]
+    (untitled,) = matcher("query", stranger, "--store", store, "--json").objects
+    assert all("title" not in one["basis"] for one in untitled["related"])
+
+
+def test_a_linked_clip_is_not_related_to_its_program_as_well(
+    matcher: Run, store: Path, library: Library
+) -> None:
+    title = title_of(store, "p01")
+    answer = matcher("query", library.clips["p01"], "--title", title, "--store", store, "--json").object
+    assert answer["program_id"] == "p01"
+    assert "p01" not in {one["program_id"] for one in answer["related"]}
+
+
+def test_link_keeps_features_and_a_second_link_makes_the_same(
+    matcher: Run, store: Path, library: Library
+) -> None:
+    words = ("link", library.clips["p01"], "--title", "第一集", "--store", store, "--json")
+    first = matcher(*words).object
+    record = open_catalog(store).features()["clip-p01"]
+    assert json.loads(record.words)["title"] == "第一集"
+    assert record.embedding is not None
+    assert np.linalg.norm(record.embedding) == pytest.approx(1, abs=1e-2)
+    again = matcher(*words).object
+    assert again["related"] == first["related"]
+    second = open_catalog(store).features()["clip-p01"]
+    for name in ("picture", "sound", "text", "embedding"):
+        assert np.array_equal(getattr(second, name), getattr(record, name)), name
+
+
+def test_a_program_that_comes_later_is_named_by_the_night_and_gone_with_it(
+    matcher: Run, store: Path, stranger: Path
+) -> None:
+    """The clip's link rests on nothing of it, so that the clip itself is not answered again."""
+    matcher("link", stranger, "--title", "fan talk: Crane Harbour finale", "--store", store)
+    assert kept(store, "fans")["related"] == []
+    catalog = open_catalog(store)
+    fusion = open_fusion(catalog, SETTINGS)
+    assert fusion is not None
+    rows = unit_rows(np.random.default_rng(0).normal(size=(30, catalog.model.d)))
+    seconds = np.arange(30.0)
+    embedded = fusion.asset((seconds, rows), None, fusion.text_vector("Crane Harbour"), n_assets=1)
+    with catalog.writing() as writer:
+        asset = NewAsset("a", "", "", 30.0, seconds, rows, None, embedded)
+        writer.add_program(NewProgram("crane", "Crane Harbour"), [asset])
+    ran = matcher("relink", "--store", store)
+    assert ran.code == 0
+    assert "beside the links" in ran.err
+    assert [one["program_id"] for one in kept(store, "fans")["related"]] == ["crane"]
+    before = kept(store, "fans")
+    assert "beside the links" not in matcher("relink", "--store", store).err
+    assert kept(store, "fans") == before
+    matcher("remove", "crane", "--store", store)
+    matcher("relink", "--store", store)
+    assert kept(store, "fans")["related"] == []
+
+
+def test_a_night_leaves_what_asking_every_clip_anew_would(
+    matcher: Run, store: Path, library: Library, stranger: Path
+) -> None:
+    clips = [*library.clips.values(), stranger]
+    title = title_of(store, "p03")
+    matcher("link", *clips, "--title", title, "--store", store)
+    matcher("remove", "p02", "--store", store)
+    matcher("relink", "--store", store, "--accept")
+    asked = matcher("query", *clips, "--title", title, "--store", store, "--json")
+    for answer in asked.objects:
+        was = kept(store, answer["clip_id"])
+        for name in ("decision", "program_id", "related", "categories"):
+            assert was[name] == answer[name], (answer["clip_id"], name)
+
+
+def test_a_kill_between_chunks_is_made_good_by_the_next_night(
+    matcher: Run, store: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matcher import relate as module
+
+    matcher("link", *library.clips.values(), "--store", store)
+    monkeypatch.setattr(module, "CHUNK_CLIPS", 1)
+    catalog = open_catalog(store)
+    with translated(), catalog.writing() as writer:
+        writer.put_features([record_without_embedding(catalog, clip_id) for clip_id in catalog.clip_dates()])
+        surroundings = open_surroundings(catalog, SETTINGS)
+        assert surroundings is not None
+        seen: list[int] = []
+
+        def stop(n: int) -> None:
+            seen.append(n)
+            if len(seen) == 2:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            relate(writer, surroundings, on_clips=stop)
+        done = relate(writer, surroundings)
+        assert (done.clips, done.embedded) == (3, 1)
+        assert relate(writer, surroundings).clips == 0
+    assert all(record.embedding is not None for record in open_catalog(store).features().values())
+
+
+def record_without_embedding(catalog: Any, clip_id: str) -> Any:
+    from dataclasses import replace
+
+    return replace(catalog.features([clip_id])[clip_id], embedding=None, embedding_model="")
+
+
+def test_nothing_is_said_where_nobody_wants_it(
+    matcher: Run, store: Path, library: Library, tmp_path: Path
+) -> None:
+    config = tmp_path / "plain.toml"
+    config.write_text("[fusion]\nenabled = false\n")
+    words = ("query", library.clips["p01"], "--store", store, "--config", config, "--json")
+    answer = matcher(*words).object
+    assert (answer["related"], answer["categories"]) == ([], None)
+    assert answer["program_id"] == "p01"
+
+
+def test_another_text_encoder_is_refused_with_a_remedy(
+    matcher: Run, store: Path, library: Library, tmp_path: Path
+) -> None:
+    config = tmp_path / "other.toml"
+    config.write_text('[fusion]\ntext = "ngrams:128"\n')
+    ran = matcher("query", library.clips["p01"], "--store", store, "--config", config)
+    assert ran.code != 0
+    assert "matcher models use mean" in ran.err
+    assert matcher("models", "use", "mean", "--store", store, "--config", config).code == 0
+    assert matcher("query", library.clips["p01"], "--store", store, "--config", config).code == 0
+
+
+def test_a_bad_file_is_answered_as_before(matcher: Run, store: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"nothing")
+    answer = matcher("query", bad, "--store", store, "--json").object
+    assert answer["error"] is not None
+    assert (answer["related"], answer["categories"]) == ([], None)
+
+
+def test_a_store_of_before_gets_its_embeddings_when_asked(
+    matcher: Run, store: Path, library: Library
+) -> None:
+    """Without them a clip is linked as ever, and nothing is said beside the link."""
+    catalog = open_catalog(store)
+    with catalog.writing() as writer:
+        writer._delete("models", "kind = 'embedding'")
+    answer = matcher("query", library.clips["p01"], "--store", store, "--json").object
+    assert (answer["program_id"], answer["related"], answer["categories"]) == ("p01", [], None)
+    ran = matcher("classify", library.clips["p01"], "--store", store)
+    assert ran.code == 2
+    assert "matcher models use mean" in ran.err
+    used = matcher("models", "use", "mean", "--store", store, "--json").object
+    assert (used["use"], used["model"], used["programs"]) == ("embeddings", "mean", 3)
+    assert open_catalog(store).embedding_model is not None
+    assert matcher("query", library.clips["p01"], "--store", store, "--json").object["categories"] is not None
+
+
+def test_categories_come_from_the_linked_program_where_nothing_is_trained(
+    matcher: Run, store: Path, library: Library, stranger: Path
+) -> None:
+    record = open_catalog(store).program("p01")
+    assert record is not None
+    assert record.categories
+    words = record.categories[0].split("/")
+    answer = matcher("classify", library.clips["p01"], "--store", store, "--json").object
+    assert answer["program_id"] == "p01"
+    assert answer["categories"]["basis"] == "program"
+    assert answer["categories"]["model"] is None
+    assert [tier["name"] for tier in answer["categories"]["tiers"] if tier["name"]] == words
+    assert answer["categories"]["program"]["agrees"] is True
+    unknown = matcher("classify", stranger, "--store", store, "--json").object
+    assert (unknown["categories"], unknown["error"]) == (None, None)
+    table = matcher("classify", library.clips["p01"], stranger, "--store", store)
+    assert words[-1] in table.out
+    assert "nothing says" in table.out
+
+
+def test_a_copy_of_a_store_is_whole(matcher: Run, store: Path, library: Library, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(store, tmp_path / "copy"))
+    assert matcher("query", library.clips["p01"], "--store", copy, "--json").object["program_id"] == "p01"
