@@ -23,6 +23,10 @@ empty, and the first writer adds the columns.
 follows from the other tables, and so its model may change: :meth:`Writer.replace_embeddings` makes all of
 it anew. ``features`` holds what a clip model takes, and gives, of each kept clip (index/feature_rows.py).
 
+The names of programs are searched in a column of ``programs`` of its own, so that they become visible by the
+same flip, and leave with it: a table of names would take a second commit. Above some programs a full-text
+index of it is kept by the writer; without one, the names are gone through.
+
 Shape letters: ``n`` frames, ``d`` dimensions; ``m`` sounds, ``ds`` their dimensions.
 """
 
@@ -42,10 +46,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import lancedb
 import numpy as np
 import pyarrow as pa
-from lancedb.index import BTree
+from lancedb.index import FTS, BTree
+from lancedb.query import MatchQuery
 from numpy.typing import NDArray
 
-from index import feature_rows, link_rows
+from index import feature_rows, link_rows, titles
 from index.base import Ids, Vectors
 from index.clip_rows import CLIP_COLUMNS, ClipBatch
 from index.errors import CatalogError, ModelMismatchError
@@ -125,6 +130,10 @@ _KEY_OF = {
     "links": "clip_id",
 }  # fmt: skip
 INDEX_ABOVE = 50_000
+#: Programs from which on their names get a full-text index, and outside of it which it is made anew: to go
+#: through a thousand names takes some 20 ms, as the index does.
+INDEX_NAMES_ABOVE = 1000
+_NAMES_INDEX = "names_idx"
 
 T = TypeVar("T")
 
@@ -173,6 +182,8 @@ def _schemas(d: int, later: Mapping[Kind, int] | None = None) -> dict[str, pa.Sc
                 whole("frame_count"),
                 whole("sound_count"),
                 whole("embedding_count"),
+                # See index/titles.py; "" of a removed one, null where no writer has filled it in yet.
+                ("names", text),
             ]
         ),
         "assets": pa.schema(
@@ -232,6 +243,8 @@ _BEFORE = {
     pa.list_(pa.float64()): "arrow_cast(NULL, 'List(Float64)')",
     pa.large_binary(): "arrow_cast(NULL, 'LargeBinary')",
 }
+#: And by its name, where the type does not tell.
+_BEFORE_OF = {"names": "CAST(NULL AS STRING)"}
 
 
 # ---------------------------------------------------------------- small helpers
@@ -415,6 +428,66 @@ class Catalog:
         """The live program of this id, or None."""
         rows = self._rows("programs", f"state = 'live' AND program_id = {_quoted(program_id)}")
         return _program(rows[0]) if rows else None
+
+    def search_titles(self, text: str, *, limit: int = 50) -> list[ProgramRecord]:
+        """The live programs whose title or aliases share most with a text, best first.
+
+        By BM25 over n-grams of 2 and 3 characters, in the full-text index where there is one, else through
+        all names; see :mod:`index.titles`. Which of them the text speaks of is for the caller to say.
+
+        Args:
+            text: Taken literally, whatever is in it; of any length. No program for one character alone.
+            limit: At most so many.
+
+        Raises:
+            CatalogError: The table is damaged.
+        """
+        best: dict[str, float] = {}
+        for window in titles.windows(text):
+            for program_id, score in self._search_names(window, limit):
+                best[program_id] = max(score, best.get(program_id, 0.0))
+        # By number where equal: Lance returns them in any order.
+        records: dict[str, ProgramRecord] = {}
+        for part in _chunks(list(best), _FILTER_PARTS):
+            rows = self._rows("programs", f"state = 'live' AND {_one_of('program_id', part)}")
+            records.update((row["program_id"], _program(row)) for row in rows)
+        ranked = sorted(records.values(), key=lambda record: (-best[record.program_id], record.number))
+        return ranked[:limit]
+
+    def names_by_program(self) -> dict[str, str]:
+        """Of each live program its title and aliases in normal form, a line each; see :mod:`index.titles`.
+
+        Raises:
+            CatalogError: The table is damaged.
+        """
+        columns = ["program_id", "number", "title", "aliases", "names"]
+        rows = sorted(self._rows("programs", "state = 'live'", columns), key=lambda row: row["number"])
+        return {row["program_id"]: _names(row) for row in rows}
+
+    def _search_names(self, window: str, limit: int) -> list[tuple[str, float]]:
+        """Ids and scores of the programs for one window of text."""
+
+        def read() -> list[dict[str, Any]] | None:
+            table = self._tables.get("programs")
+            if table is None or not _has_names_index(table):
+                return None
+            # Defaults that mypy does not see: the class is of another package's dataclasses.
+            match = MatchQuery(window, "names")  # type: ignore[call-arg]
+            query = table.search(match, query_type="fts")
+            found: list[dict[str, Any]] = (
+                query.where("state = 'live'", prefilter=True)
+                .select(["program_id", "_score"])
+                .limit(limit)
+                .to_list()
+            )
+            return found
+
+        found = self._again_if_stale("programs", read)
+        if found is not None:
+            return [(row["program_id"], float(row["_score"])) for row in found]
+        names = self.names_by_program()
+        ids = list(names)
+        return [(ids[row], score) for row, score in titles.scan(list(names.values()), window, limit=limit)]
 
     def assets(self, program_id: str | None = None) -> list[AssetRecord]:
         """The assets of the live programs (or of one), by number and ordinal."""
@@ -716,6 +789,7 @@ class Catalog:
             writer = Writer(self, lock)
             try:
                 writer._clean_orphans()
+                writer._fill_in_names()
                 yield writer
             finally:
                 writer._open = False
@@ -991,7 +1065,7 @@ class Writer:
             with self._changing("assets") as table:
                 table.merge_insert(["number", "ordinal"]).when_matched_update_all().execute(rows)
         changed = [
-            asdict(replace(record, embedding_count=sum(counts[number])))
+            _program_row(replace(record, embedding_count=sum(counts[number])))
             for number, record in records.items()
             if record.embedding_count != sum(counts[number])
         ]
@@ -1068,8 +1142,9 @@ class Writer:
             for part in _chunks([row.program_id for row in new], _FILTER_PARTS):
                 where = f"state = 'live' AND {_one_of('program_id', part)}"
                 before += catalog._whole_numbers("programs", "number", where).tolist()
-            self._merge("programs", "program_id", [asdict(row) for row in new])
+            self._merge("programs", "program_id", [_program_row(row) for row in new])
             self._delete_numbers(before)
+            self._index_names()
         return new
 
     def remove_programs(self, program_ids: Iterable[str]) -> list[str]:
@@ -1088,7 +1163,7 @@ class Writer:
             for record in gone
         ]
         # The row stays, for its number: a number must never be given again.
-        self._merge("programs", "program_id", [asdict(row) for row in rows])
+        self._merge("programs", "program_id", [_program_row(row) for row in rows])
         self._delete_numbers([record.number for record in gone])
         return [record.program_id for record in gone]
 
@@ -1195,7 +1270,8 @@ class Writer:
         """Merge small files, and delete old versions and whatever killed writers left on the disk.
 
         Tables that have grown large get a scalar index of their key, and those that have one get it brought
-        up to date: reading programs by id, and replacing clips and links, then cost what they touch.
+        up to date: reading programs by id, and replacing clips and links, then cost what they touch. So does
+        the full-text index of the programs' names.
 
         Args:
             keep_seconds: Readers that have not refreshed for longer than this must refresh before
@@ -1210,6 +1286,8 @@ class Writer:
             for name in sorted(self.catalog._tables, key=lambda name: name == "programs"):
                 if name in _KEY_OF:
                     self._index_key(name, at_least=INDEX_ABOVE)
+                if name == "programs":
+                    self._index_names()
                 with self._changing(name) as table:
                     table.optimize(
                         cleanup_older_than=timedelta(seconds=keep_seconds),
@@ -1239,6 +1317,33 @@ class Writer:
             return
         with self._changing(name):
             table.create_index(_KEY_OF[name], config=BTree())
+
+    def _index_names(self) -> None:
+        """Make the full-text index of the programs' names, or make it anew where half of them came since.
+
+        Those that came since are found too, but gone through one by one; :meth:`compact` takes them in.
+        """
+        table = self.catalog._tables["programs"]
+        rows = known = table.count_rows()
+        if rows >= INDEX_NAMES_ABOVE:
+            stats = table.index_stats(_NAMES_INDEX) if _has_names_index(table) else None
+            known = 0 if stats is None else stats.num_indexed_rows
+        if rows - known < max(INDEX_NAMES_ABOVE, known):
+            return
+        with self._changing("programs"):
+            # As the names are in normal form, the index shall change no letter, and drop none.
+            form = FTS(
+                base_tokenizer="ngram", ngram_min_length=titles.LEAST_NGRAM,
+                ngram_max_length=titles.MOST_NGRAM, lower_case=False, ascii_folding=False, stem=False,
+                remove_stop_words=False, with_position=False,
+            )  # fmt: skip
+            table.create_index("names", config=form, name=_NAMES_INDEX)
+
+    def _fill_in_names(self) -> None:
+        """Give names to the rows of an earlier version; a writer killed before it leaves them to the next."""
+        rows = self.catalog._rows("programs", "names IS NULL")
+        if rows:
+            self._merge("programs", "program_id", [{**row, "names": _names(row)} for row in rows])
 
     def needs_compaction(self) -> bool:
         """Whether many small commits have piled up, so that each new one takes ever longer.
@@ -1338,6 +1443,24 @@ class Writer:
 
 
 _Columns = dict[str, Any]
+
+
+def _program_row(record: ProgramRecord) -> dict[str, Any]:
+    """The row of ``programs`` of a record."""
+    row = asdict(record)
+    return {**row, "names": _names(row)}
+
+
+def _names(row: dict[str, Any]) -> str:
+    """The names of a row of ``programs``: as they stand there, or from its title and aliases."""
+    if row.get("state", "live") != "live":
+        return ""
+    names: str | None = row.get("names")
+    return titles.names_document(row["title"] or "", row["aliases"] or ()) if names is None else names
+
+
+def _has_names_index(table: Any) -> bool:
+    return any(index.name == _NAMES_INDEX for index in table.list_indices())
 
 
 def _new_row(program: NewProgram, stream: _AssetStream) -> ProgramRecord:
@@ -1667,7 +1790,9 @@ def _make_tables(connection: Any, schemas: dict[str, pa.Schema]) -> None:
             continue
         # A store of an earlier version lacks the columns that came since.
         missing = {
-            field.name: _BEFORE[field.type] for field in schema if field.name not in table.schema.names
+            field.name: _BEFORE_OF.get(field.name) or _BEFORE[field.type]
+            for field in schema
+            if field.name not in table.schema.names
         }
         if missing:
             table.add_columns(missing)
