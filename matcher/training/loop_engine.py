@@ -317,6 +317,9 @@ class Trainer(Generic[Item]):
         if self.files.checkpoint is None:
             return
         self._look()
+        # A step may have spoiled the weights, which the next loss would show.
+        if not all(tensor.isfinite().all() for tensor in self.model.state_dict().values()):
+            self._give_up("")
         if self.processes.is_first:
             parts = {
                 "model": self.model.state_dict(),
