@@ -35,9 +35,9 @@ class FeatureReader(Protocol):
             positions: Of clips, ascending and none twice.
 
         Returns:
-            A ``pyarrow.RecordBatch``, one row a position and in their order, with the columns ``picture``,
-            ``sound`` and ``text``: binary, half-precision numbers row by row, null where nobody knows, empty
-            where there is nothing.
+            A ``pyarrow.Table`` or ``RecordBatch``, one row a position and in their order, with the columns
+            ``picture``, ``sound`` and ``text``: binary, half-precision numbers row by row, null where nobody
+            knows, empty where there is nothing.
         """
         ...
 
@@ -141,6 +141,10 @@ def _column(table: Any, name: str, d: int) -> tuple[Ragged, NDArray[np.bool_]]:
     import pyarrow as pa
 
     column = table.column(name)
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+        if isinstance(column, pa.ChunkedArray):  # of no chunk, or more than one array can hold
+            column = pa.concat_arrays(column.chunks or [pa.array([], pa.large_binary())])
     is_null: NDArray[np.bool_] = column.is_null().to_numpy(zero_copy_only=False)
     filled = column.fill_null(b"").cast(pa.large_binary())
     _, offsets, data = filled.buffers()
