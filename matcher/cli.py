@@ -1481,8 +1481,8 @@ def _train_descriptor(training: Training, settings: Settings, *, has_grid: bool,
     "fusion",
     epilog="Examples:  matcher train fusion --store S --clips labels.csv --taxonomy site.toml --out models/1"
     "  |  matcher train fusion --store S --start 10 --out models/start"
-    "  |  torchrun --nproc-per-node 4 -m matcher train fusion --store S --clips labels.csv --taxonomy site.toml"
-    " --out models/2",
+    "  |  torchrun --nproc-per-node 4 -m matcher train fusion --store S --clips labels.csv --taxonomy"
+    " site.toml --out models/2",
 )
 def train_fusion(
     out: Annotated[Path, typer.Option("--out", help="Folder of the model; made if need be.")],
@@ -1535,8 +1535,8 @@ def train_fusion(
         raise InputError(f"--held-out must be between 0 and 1, got {held_out:g}")
     words = {
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
-        "weight_decay": weight_decay, "frames_per_clip": frames_per_clip, "patience": patience, "watch": watch,
-        "seed": seed, "precision": train_precision, "checkpoint_steps": checkpoint_steps,
+        "weight_decay": weight_decay, "frames_per_clip": frames_per_clip, "patience": patience,
+        "watch": watch, "seed": seed, "precision": train_precision, "checkpoint_steps": checkpoint_steps,
     }  # fmt: skip
     loop = LoopConfig(**{name: word for name, word in words.items() if word is not None})  # type: ignore[arg-type]
     training = FusionTraining(

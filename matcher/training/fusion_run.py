@@ -236,7 +236,7 @@ def page_of(card: dict[str, Any]) -> str:
 
 def table_rows(card: dict[str, Any]) -> list[tuple[str, ...]]:
     """The figures of a card for people: part, epochs, clips held out, name and value."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for part, judged in card["figures"].items():
         epochs, clips = str(len(card["history"][part]["epochs"])), str(card["data"]["held_out"])
         rows.append((part, epochs, clips, "loss", f"{judged['loss']:.4f}"))
