@@ -107,7 +107,7 @@ def material_of_labels(
     facts = {
         **_counts(labels.clip_ids, program, learned, judged),
         "taxonomy": labels.taxonomy.label,
-        "taxonomy_fingerprint": labels.taxonomy.fingerprint,
+        "taxonomy_fingerprint": labels.taxonomy.fingerprint(),
         "classes": {head.name: head.n_classes for head in heads},
     }
     return Material(sides[0], sides[1], heads, encoders, facts, tuple(faults))
