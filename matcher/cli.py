@@ -1200,6 +1200,58 @@ def bench_relink(
         say(line)
 
 
+@bench_app.command(
+    "fusion",
+    epilog="Examples:  matcher bench fusion  |  matcher bench fusion --device cuda --clips 65536 --batch-size"
+    " 2048",
+)
+def bench_fusion(
+    clips: Annotated[int, typer.Option(min=1, help="In the store that is made for it.")] = 4096,
+    steps: Annotated[int, typer.Option(min=2, help="Training steps of a round.")] = 6,
+    repeat: Annotated[int, typer.Option(min=1, help="Rounds; the median counts.")] = 3,
+    frames: Annotated[int, typer.Option(min=1, help="Of a clip, and seconds of sound.")] = 12,
+    threads: Annotated[int, typer.Option(min=1, help="Of torch.")] = 2,
+    batch_size: Annotated[int, typer.Option(min=2, help="Clips of a training step.")] = 512,
+    bench_precision: Annotated[
+        str, typer.Option("--precision", help="auto, fp32 or bf16, of the folded model's products.")
+    ] = "auto",
+    clusters: Annotated[
+        int | None, typer.Option(min=1, help="Of the pooling of pictures, to try a smaller model (64).")
+    ] = None,
+    device: DeviceWord = None,
+    json: Json = False,
+) -> None:
+    """Fusion of stored features in clips a second, and the training loop beside bare steps."""
+    import tempfile
+
+    from eval.bench_fusion import bench_config, goal_lines, table_rows
+    from eval.bench_fusion import bench_fusion as measure
+    from matcher.show import print_json, print_table, say
+    from matcher.store import translated
+
+    if bench_precision not in ("auto", "fp32", "bf16"):
+        raise InputError(f"unknown precision {bench_precision!r}: use auto, fp32 or bf16")
+    with translated(), tempfile.TemporaryDirectory(prefix="matcher-bench-") as folder:
+        try:
+            bench = measure(
+                Path(folder), clips=clips, steps=steps, repeats=repeat, frames=frames, threads=threads,
+                batch_size=batch_size, device=device or "cpu", config=bench_config(clusters),
+                precision=bench_precision, on_step=say,  # type: ignore[arg-type]
+            )  # fmt: skip
+        except ValueError as error:
+            raise InputError(str(error)) from error
+    if json:
+        print_json(bench.to_json())
+        return
+    print_table(
+        f"fusion, {bench.frames} frames a clip, {bench.engine}, {bench.processor}",
+        ("way", "clips/s", "by the processor's time", "ratio"),
+        table_rows(bench),
+    )
+    for line in goal_lines(bench.goals):
+        say(line)
+
+
 def _print_bench(table: BenchTable, as_json: bool) -> None:
     from matcher.show import print_json, print_table
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from matcher.fusion.batch import ClipBatch
 from matcher.fusion.clip_model import ClipModel
+from matcher.fusion.folded import Precision, folded
 from matcher.training.fusion_data import ClipSource, read_batch
 from matcher.training.prefetch import prefetched
 from matcher.training.processes import choose_device
@@ -45,15 +46,18 @@ def answers(
     rows: NDArray[np.int64] | None = None,
     batch_size: int = BATCH_SIZE,
     device: str = "cpu",
+    precision: Precision = "fp32",
 ) -> Iterator[Answered]:
     """Ask the model about every clip, in order, never holding more than a few batches.
 
     Args:
-        model: It goes to the device, and is not in training while it is asked.
+        model: It stays as it is: a copy is folded (:mod:`matcher.fusion.folded`) and asked.
         source: Features.
         rows: Which of them; all where None.
         batch_size: Clips at once.
         device: As :func:`~matcher.training.processes.choose_device` takes it.
+        precision: Of the products: fp32; bf16, which is 2 times as fast where a processor has instructions
+            for it; or auto, which is bf16 just there.
 
     Yields:
         One batch after the other.
@@ -65,24 +69,20 @@ def answers(
     chosen = choose_device(device)
     rows = np.arange(len(source)) if rows is None else rows
     parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    was_training = model.training
-    model.to(chosen).eval()
+    fast = folded(model, chosen, precision)
 
     def read(part: NDArray[np.int64]) -> tuple[NDArray[np.int64], ClipBatch]:
         return part, read_batch(source, part)
 
-    try:
-        with prefetched(parts, read) as batches:
-            for part, batch in batches:
-                with torch.inference_mode():
-                    said = model(batch.to(chosen))
-                    yield Answered(
-                        part,
-                        said.embedding.float().cpu().numpy(),
-                        {name: one.float().cpu().numpy() for name, one in said.log_odds.items()},
-                    )
-    finally:
-        model.train(was_training)
+    with prefetched(parts, read) as batches:
+        for part, batch in batches:
+            with torch.inference_mode():
+                said = fast(batch.to(chosen))
+                yield Answered(
+                    part,
+                    said.embedding.float().cpu().numpy(),
+                    {name: one.float().cpu().numpy() for name, one in said.log_odds.items()},
+                )
 
 
 def embed(
@@ -92,9 +92,10 @@ def embed(
     rows: NDArray[np.int64] | None = None,
     batch_size: int = BATCH_SIZE,
     device: str = "cpu",
+    precision: Precision = "fp32",
 ) -> NDArray[np.float32]:
     """The fused embedding of every clip: (N, D) float32, rows of length 1; see :func:`answers`."""
-    found = answers(model, source, rows=rows, batch_size=batch_size, device=device)
+    found = answers(model, source, rows=rows, batch_size=batch_size, device=device, precision=precision)
     return np.concatenate(
         [np.zeros((0, model.config.d_embedding), np.float32), *(one.embedding for one in found)]
     )
@@ -107,9 +108,10 @@ def answer(
     rows: NDArray[np.int64] | None = None,
     batch_size: int = BATCH_SIZE,
     device: str = "cpu",
+    precision: Precision = "fp32",
 ) -> dict[str, NDArray[np.float32]]:
     """The probability of every class by head: (N, C) float32, not calibrated; see :func:`answers`."""
-    said = list(answers(model, source, rows=rows, batch_size=batch_size, device=device))
+    said = list(answers(model, source, rows=rows, batch_size=batch_size, device=device, precision=precision))
     probabilities = {}
     for head in model.config.heads:
         log_odds = [np.zeros((0, head.n_classes), np.float32), *(one.log_odds[head.name] for one in said)]
