@@ -48,6 +48,7 @@ class TierHead:
         scale: What is left is divided by it.
         offsets: (C,) taken from the log odds: what the balance of classes added to them in training.
         temperature: The log odds are then divided by it.
+        rivalry: How far a class that is likely makes the others less so; see :func:`calibrate`.
         taxonomy: ``name@version`` that it was trained by.
         taxonomy_fingerprint: That taxonomy's.
         model: Fingerprint of the model that made the embeddings.
@@ -67,6 +68,7 @@ class TierHead:
     scale: float
     offsets: NDArray[np.float32]
     temperature: float
+    rivalry: float = 0.0
     taxonomy: str = ""
     taxonomy_fingerprint: str = ""
     model: str = ""
@@ -95,6 +97,8 @@ class TierHead:
                 raise ValueError(f"{name} {shape} does not fit {c} classes of {d} dimensions")
         if self.center.ndim != 1 or self.scale <= 0 or self.temperature <= 0:
             raise ValueError("center must be (D,), scale and temperature above 0")
+        if not 0 <= self.rivalry <= (c > 1):
+            raise ValueError(f"rivalry must be from 0 to 1, and 0 for one class alone; got {self.rivalry}")
         arrays = (*self.weights.values(), self.center, self.offsets, np.array([self.scale, self.temperature]))
         if not all(np.isfinite(one).all() for one in arrays):
             raise ValueError("it holds numbers that are not finite; train it again")
@@ -126,8 +130,7 @@ class TierHead:
             for start in range(0, len(x), _ROWS_AT_ONCE)
         ]
         raw = np.concatenate(parts) if parts else np.zeros((0, len(self.class_paths)))
-        calibrated: Floats = (raw - self.offsets) / self.temperature
-        return calibrated
+        return calibrate(raw - self.offsets, temperature=self.temperature, rivalry=self.rivalry)
 
     def _raw_log_odds(self, x: NDArray[np.float32]) -> Floats:
         """(N, C) as the torch module of ``form`` gives them."""
@@ -149,7 +152,8 @@ class TierHead:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of everything that an answer depends on, 12 hex digits."""
-        words = [REVISION, self.tier, self.class_paths, self.form, self.scale, self.temperature, self.model]
+        words = [REVISION, self.tier, self.class_paths, self.form, self.scale, self.model]
+        words += [self.temperature, self.rivalry]
         digest = hashlib.sha256(json.dumps(words).encode())
         for one in (self.center, self.offsets, *(self.weights[name] for name in TENSORS[self.form])):
             digest.update(np.ascontiguousarray(one, np.float32).tobytes())
@@ -163,7 +167,7 @@ class TierHead:
         """The content of a file: safetensors, with everything else as JSON in its metadata."""
         words = {
             "tier": self.tier, "class_paths": list(self.class_paths), "form": self.form, "scale": self.scale,
-            "temperature": self.temperature, "taxonomy": self.taxonomy,
+            "temperature": self.temperature, "rivalry": self.rivalry, "taxonomy": self.taxonomy,
             "taxonomy_fingerprint": self.taxonomy_fingerprint, "model": self.model,
             "figures": dict(self.figures), "trained_at": self.trained_at, "notes": dict(self.notes),
         }  # fmt: skip
@@ -192,6 +196,42 @@ class TierHead:
             return cls(center=tensors.pop("center"), offsets=tensors.pop("offsets"), weights=tensors, **words)
         except (KeyError, TypeError, ValueError) as error:
             raise unreadable(name, error) from error
+
+
+def calibrate(log_odds: Floats, *, temperature: float, rivalry: float) -> Floats:
+    """Log odds of classes that were learned apart, brought to what they are worth together.
+
+    For a class c with log odds z::
+
+        z[c] / T - rivalry * log(sum over the other classes of exp(z / T))
+
+    Rivalry 0 is temperature scaling of classes that say nothing of each other. Rivalry 1 is a softmax: one of
+    the classes holds and no other. Heads that are learned class by class know nothing of that, so that where
+    clips have one category, as most have, a temperature alone leaves the best one's confidence too low.
+
+    Args:
+        log_odds: (N, C); -inf where a class is not asked, which counts nothing.
+        temperature: T.
+        rivalry: From 0 to 1.
+
+    Source: Guo et al. 2017, section 4.2, for the temperature.
+    """
+    scaled: Floats = log_odds / temperature
+    if rivalry == 0.0 or scaled.size == 0:
+        return scaled
+    # The largest and the second largest, so that taking a class itself off loses no digits.
+    best = scaled.argmax(axis=1)
+    rows = np.arange(len(scaled))
+    without_best = scaled.copy()
+    without_best[rows, best] = -np.inf
+    rest = np.logaddexp.reduce(without_best, axis=1)
+    largest = scaled[rows, best]
+    # Of others than the best one: log(exp(largest) + exp(rest) - exp(z)) = largest + log1p(exp(…) - exp(…)).
+    share = np.exp(rest - largest)[:, None] - np.exp(without_best - largest[:, None])
+    others = largest[:, None] + np.log1p(np.maximum(share, 0.0))
+    others[rows, best] = rest
+    calibrated = scaled - rivalry * others
+    return np.where(np.isneginf(scaled), scaled, calibrated)
 
 
 def logistic(log_odds: Floats) -> Floats:

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from matcher.errors import InputError
 from matcher.taxonomy import Category, Taxonomy
-from matcher.training.labels import Labels, check_features, check_split, read_labels, stop_on
+from matcher.training.labels import (
+    Labels,
+    check_counts,
+    check_features,
+    check_programs,
+    check_split,
+    read_labels,
+    stop_on,
+)
 
 PATHS = ("drama", "show", "drama/period", "drama/modern", "drama/period/palace", "drama/period/war")
 SITE = Taxonomy("site", "3", tuple(Category(tuple(path.split("/"))) for path in PATHS))
@@ -143,6 +151,18 @@ def test_classes_without_and_with_one_example_are_said_and_stop_nothing(tmp_path
     assert "'drama/modern' has one example: it is answered by likeness" in said
     upper = read(tmp_path, "clip_id,category\nc1,drama\nc2,show\nc3,drama\nc4,show\n")
     assert "no clip is labelled with a category of tier 3" in upper.faults[-1].message
+
+
+def test_a_class_below_what_a_head_wants_or_of_one_program_is_said(tmp_path: Path) -> None:
+    rows = "c1,show,p1\nc2,show,p1\nc3,drama/modern,p2\nc4,drama/modern,p3\nc5,drama/modern,p3\n"
+    labels = read(tmp_path, "clip_id,category,program_id\n" + rows)
+    (few,) = check_counts(labels, [1], min_examples=3)
+    assert few.kind == "few_examples"
+    assert "'show' has 2 examples: it is answered by likeness until it has 3" in few.message
+    (one,) = check_programs(labels, [1, 2])
+    assert one.kind == "missing_from_validation"
+    assert "'show' has 2 clips, all of one program" in one.message
+    assert check_programs(labels, [1, 2], min_examples=3) == []
 
 
 def test_a_clip_of_two_programs_is_said_and_keeps_the_first(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from matcher.category_head import Floats, logistic
+from matcher.category_head import Floats, calibrate, logistic
 
 #: Temperatures are looked for between these.
 TEMPERATURES = (0.05, 20.0)
@@ -61,28 +61,32 @@ def negative_log_likelihood(log_odds: Floats, targets: NDArray[np.float32]) -> f
     return float(losses[is_asked].sum() / max(1, len(log_odds)))
 
 
-def best_temperature(log_odds: Floats, targets: NDArray[np.float32]) -> float:
-    """The temperature that makes the targets most likely.
+def fit_calibration(log_odds: Floats, targets: NDArray[np.float32]) -> tuple[float, float]:
+    """The temperature and the rivalry that make the targets most likely.
 
     Args:
         log_odds: (N, C) of clips that the head did not learn from; -inf where a class was not learned.
         targets: (N, C).
 
     Returns:
-        1 where there is nothing to tell by. Within ``TEMPERATURES``, found by Brent's method on its logarithm
-        (the likelihood is convex in its inverse, hence has one maximum).
+        For :func:`matcher.category_head.calibrate`. (1, 0) where there is nothing to tell by.
 
-    Source: Guo et al. 2017, section 4.2.
+    Source: after Guo et al. 2017, section 4.2; found by L-BFGS-B.
     """
-    from scipy.optimize import minimize_scalar
+    from scipy.optimize import minimize
 
-    if len(log_odds) == 0 or not np.isfinite(log_odds).any():
-        return 1.0
-    low, high = np.log(TEMPERATURES)
-    found = minimize_scalar(
-        lambda log_t: negative_log_likelihood(log_odds / np.exp(log_t), targets),
-        bounds=(low, high),
-        method="bounded",
-        options={"xatol": 1e-4},
-    )
-    return float(np.exp(found.x))
+    is_asked = np.isfinite(log_odds).any(axis=1)
+    if not is_asked.any():
+        return 1.0, 0.0
+    # With one class that may be asked of a clip there is no other to rival it.
+    most_rivalry = 1.0 if (np.isfinite(log_odds[is_asked]).sum(axis=1) > 1).all() else 0.0
+
+    def loss(values: Floats) -> float:
+        calibrated = calibrate(
+            log_odds[is_asked], temperature=float(np.exp(values[0])), rivalry=float(values[1])
+        )
+        return negative_log_likelihood(calibrated, targets[is_asked])
+
+    limits = [tuple(np.log(TEMPERATURES)), (0.0, most_rivalry)]
+    found = minimize(loss, np.array([0.0, most_rivalry / 2]), method="L-BFGS-B", bounds=limits)
+    return float(np.exp(found.x[0])), float(found.x[1])

@@ -1,14 +1,15 @@
 """One tier's head, trained on embeddings and calibrated on programs that it did not learn from.
 
 The programs are dealt to folds. For each fold a head learns from the others until the fold's loss rises; the
-answers that it gives to its fold are those to unknown programs. All folds' together give the temperature and
+answers that it gives to its fold are those to unknown programs. All folds' together give the calibration and
 the figures. The head that is kept then learns from all programs for as many steps as the folds' took on
 average, so that the few clips of a rare class are not spent on holding out.
 
-Classes are balanced: the positives of a class with n clips count (most / n) ^ ``balance`` times, or a class
-with ten clips would hardly move weights that a thousand negatives pull at. It shifts a class's log odds by
-the logarithm of that factor (Elkan 2001); the shift is taken back in the answers, which are calibrated to the
-classes as often as they come. The balance changes what is learned, not how often it is said.
+``balance`` lets the positives of a class with n clips count (most / n) ^ ``balance`` times. It shifts the
+class's log odds by the logarithm of that factor (Elkan 2001), which is taken back in the answers, so that
+they stay calibrated to the classes as often as they come. It is off by default: a head begins at how common
+each class is, so that a rare one needs no weight to be heard, and the balance lost on common and rare classes
+alike (docs/categories.md), as the few clips of a rare class are then learned by heart.
 
 Shape letters: ``N`` clips, ``D`` dimensions, ``C`` classes.
 """
@@ -22,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.rows import now_utc
-from matcher.category_head import Floats, TierHead
+from matcher.category_head import Floats, TierHead, calibrate
 from matcher.errors import InputError
 from matcher.training.category_figures import (
     best_answers,
-    best_temperature,
     calibration_error,
+    fit_calibration,
     negative_log_likelihood,
 )
 from matcher.training.head_config import HeadTraining
@@ -91,7 +92,8 @@ def train_head(
 
     Returns:
         A head whose ``figures`` are of held-out programs: ``accuracy`` of the best class, ``nll``, ``ece``,
-        and ``nll_before`` and ``ece_before`` at temperature 1; how many clips and programs were ``measured``.
+        and ``nll_before`` and ``ece_before`` without calibration; how many clips and programs were
+        ``measured``.
 
     Raises:
         ValueError: The shapes disagree.
@@ -118,7 +120,7 @@ def train_head(
     trainer = HeadTrainer(sample.x, sample.targets, config)
     for _ in range(steps):
         trainer.step()
-    temperature = best_temperature(held_out.log_odds, held_out.targets)
+    temperature, rivalry = fit_calibration(held_out.log_odds, held_out.targets)
     return TierHead(
         tier=origin.tier,
         class_paths=tuple(origin.class_paths[column] for column in columns),
@@ -128,6 +130,7 @@ def train_head(
         scale=scale,
         offsets=trainer.offsets,
         temperature=temperature,
+        rivalry=rivalry,
         taxonomy=origin.taxonomy,
         taxonomy_fingerprint=origin.taxonomy_fingerprint,
         model=origin.model,
@@ -166,7 +169,7 @@ class _HeldOut:
     """Answers of heads to clips of programs that they did not learn from.
 
     Attributes:
-        log_odds: (N, C) at temperature 1; -inf where the head had no example of the class.
+        log_odds: (N, C) not calibrated; -inf where the head had no example of the class.
         targets: (N, C).
         folds: (N,).
         groups: (N,).
@@ -193,7 +196,7 @@ def _answer_by_folds(sample: _Sample, config: HeadTraining) -> tuple[_HeldOut, i
 
 
 def _figures(held_out: _HeldOut) -> dict[str, float]:
-    """Before and after a temperature that comes from the other folds.
+    """Before and after a calibration that comes from the other folds.
 
     A clip of classes that its fold's head has no example of is not measured: no head could answer it.
     """
@@ -205,7 +208,8 @@ def _figures(held_out: _HeldOut) -> dict[str, float]:
     scaled = held_out.log_odds.copy()
     for fold in np.unique(held_out.folds):
         others = held_out.folds != fold
-        scaled[~others] /= best_temperature(held_out.log_odds[others], held_out.targets[others])
+        temperature, rivalry = fit_calibration(held_out.log_odds[others], held_out.targets[others])
+        scaled[~others] = calibrate(held_out.log_odds[~others], temperature=temperature, rivalry=rivalry)
     figures = {
         "measured": float(is_asked.sum()),
         "measured_programs": float(len(np.unique(held_out.groups[is_asked]))),

@@ -64,7 +64,7 @@ class HeadTraining:
 
     form: HeadForm = "experts"
     n_experts: int = 2
-    balance: float = 0.5
+    balance: float = 0.0
     min_examples: int = 2
     folds: int = 5
     max_steps: int = 2000
@@ -72,7 +72,7 @@ class HeadTraining:
     patience: int = 8
     batch: int = 256
     learning_rate: float = 0.003
-    weight_decay: float = 0.05
+    weight_decay: float = 0.5
     augmentation: AugmentationConfig = AugmentationConfig()
     augment_below: int = 50
     device: Device = "cpu"

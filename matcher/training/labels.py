@@ -17,8 +17,8 @@ Shape letters: ``N`` clips, ``C`` categories of a tier.
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +37,7 @@ FaultKind = Literal[
     "two_programs",
     "empty_class",
     "one_example",
+    "few_examples",
     "missing_from_training",
     "missing_from_validation",
     "no_features",
@@ -82,7 +83,7 @@ class Labels:
     clip_ids: tuple[str, ...]
     program_ids: tuple[str, ...]
     categories: tuple[tuple[Category, ...], ...]
-    faults: tuple[Fault, ...] = field(default=())
+    faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.clip_ids) == len(self.program_ids) == len(self.categories):
@@ -186,8 +187,66 @@ def read_labels(path: Path, taxonomy: Taxonomy) -> Labels:
         tuple(programs[clip_id] for clip_id in clips),
         tuple(tuple(own.values()) for own in clips.values()),
     )
-    counts = tuple(fault for tier in range(1, taxonomy.n_tiers + 1) for fault in _class_faults(labels, tier))
-    return Labels(taxonomy, labels.clip_ids, labels.program_ids, labels.categories, (*faults, *counts))
+    counts = check_counts(labels, range(1, taxonomy.n_tiers + 1))
+    return replace(labels, faults=(*faults, *counts))
+
+
+def check_counts(labels: Labels, tiers: Iterable[int], *, min_examples: int = 2) -> list[Fault]:
+    """Classes that no head is trained for, as they have too few examples; a line for each, one for the empty.
+
+    Args:
+        labels: The clips that take part.
+        tiers: Those that are looked at.
+        min_examples: A head wants so many.
+    """
+    faults = []
+    for tier in tiers:
+        targets, known = labels.targets(tier)
+        categories = labels.taxonomy.tier(tier)
+        counts = dict(zip(categories, targets[known].sum(axis=0).astype(int), strict=True))
+        empty = [one.path for one, count in counts.items() if count == 0]
+        if len(empty) == len(categories):
+            message = f"no clip is labelled with a category of tier {tier}; it has no head"
+            faults.append(Fault("empty_class", message))
+        elif empty:
+            message = (
+                f"{len(empty)} of {len(categories)} categories of tier {tier} have no example and are not"
+                f" learned: {_listed(empty)}; label clips of them"
+            )
+            faults.append(Fault("empty_class", message))
+        for one, count in counts.items():
+            if 0 < count < min_examples:
+                kind: FaultKind = "one_example" if count == 1 else "few_examples"
+                has = "one example" if count == 1 else f"{count} examples"
+                message = (
+                    f"category {one.path!r} has {has}: it is answered by likeness until it has {min_examples}"
+                )
+                faults.append(Fault(kind, message))
+    return faults
+
+
+def check_programs(labels: Labels, tiers: Iterable[int], *, min_examples: int = 2) -> list[Fault]:
+    """Classes whose examples are all of one program: held out, nothing of them is left to learn from.
+
+    Args:
+        labels: The clips that take part.
+        tiers: Those that are looked at.
+        min_examples: Classes with fewer are none of a head's.
+    """
+    faults = []
+    groups = labels.groups()
+    for tier in tiers:
+        targets, known = labels.targets(tier)
+        for one, column in zip(labels.taxonomy.tier(tier), (targets * known[:, None]).T, strict=True):
+            if column.sum() >= min_examples and len(np.unique(groups[column > 0])) == 1:
+                faults.append(
+                    Fault(
+                        "missing_from_validation",
+                        f"category {one.path!r} has {int(column.sum())} clips, all of one program: it is"
+                        " trained, but how well is not known; label clips of it from more programs",
+                    )
+                )
+    return faults
 
 
 def check_split(
@@ -308,28 +367,6 @@ def _cells(path: Path, faults: list[Fault]) -> Iterator[tuple[int, str, str, str
             faults.append(Fault("bad_row", f"{name} line {line}: {error}"))
             continue
         yield line, own["clip_id"], own.get("category", ""), own.get("program_id", "")
-
-
-def _class_faults(labels: Labels, tier: int) -> Iterator[Fault]:
-    """Classes of a tier with too few examples to learn from."""
-    targets, known = labels.targets(tier)
-    counts = targets[known].sum(axis=0)
-    categories = labels.taxonomy.tier(tier)
-    empty = [one.path for one, count in zip(categories, counts, strict=True) if count == 0]
-    if empty and len(empty) < len(categories):
-        yield Fault(
-            "empty_class",
-            f"{len(empty)} of {len(categories)} categories of tier {tier} have no example and are not"
-            f" learned: {_listed(empty)}; label clips of them",
-        )
-    elif empty:
-        yield Fault("empty_class", f"no clip is labelled with a category of tier {tier}; it has no head")
-    for one, count in zip(categories, counts, strict=True):
-        if count == 1:
-            yield Fault(
-                "one_example",
-                f"category {one.path!r} has one example: it is answered by likeness to it until it has more",
-            )
 
 
 def _is_continued(one: Category, categories: Sequence[Category]) -> bool:
