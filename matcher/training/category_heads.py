@@ -148,7 +148,7 @@ def deal_programs(groups: NDArray[np.int64], targets: NDArray[np.float32], folds
     """
     import warnings
 
-    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     n_folds = min(folds, len(np.unique(groups)))
     counts = targets.sum(axis=0)
@@ -158,7 +158,8 @@ def deal_programs(groups: NDArray[np.int64], targets: NDArray[np.float32], folds
     with warnings.catch_warnings():
         # It says that a class has fewer clips than there are folds: some always have.
         warnings.simplefilter("ignore", UserWarning)
-        dealer = StratifiedGroupKFold(n_folds)
+        is_enough = max(np.unique(strata, return_counts=True)[1]) >= n_folds
+        dealer = StratifiedGroupKFold(n_folds) if is_enough else GroupKFold(n_folds)
         for number, (_, rows) in enumerate(dealer.split(groups, strata, groups)):
             fold[rows] = number
     return fold
