@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from matcher.category_head import HeadForm
+from matcher.errors import InputError
 
 Device = Literal["cpu", "cuda"]
 
@@ -91,3 +93,36 @@ class HeadTraining:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.learning_rate <= 0 or self.weight_decay < 0:
             raise ValueError("learning_rate must be above 0 and weight_decay at least 0")
+
+    @classmethod
+    def of_words(
+        cls, *, head: str | None, augment: Sequence[str], min_examples: int | None, seed: int
+    ) -> HeadTraining:
+        """From the words of the command line; what is not given is as usual.
+
+        Args:
+            head: "experts" or "logistic".
+            augment: Of :data:`STRENGTHS`.
+            min_examples: Clips from which on a category has a head.
+            seed: Of everything by chance.
+
+        Raises:
+            InputError: A word is unknown.
+        """
+        unknown = [word for word in augment if word not in STRENGTHS]
+        if unknown:
+            raise InputError(f"--augment {unknown[0]} is none of {', '.join(STRENGTHS)}")
+        if head not in (None, *get_args(HeadForm)):
+            raise InputError(f"--head {head} is none of {', '.join(get_args(HeadForm))}")
+        strengths = {name: value for word in augment for name, value in STRENGTHS[word].items()}
+        given: dict[str, Any] = {"form": head, "min_examples": min_examples}
+        return cls(
+            augmentation=AugmentationConfig(**strengths), seed=seed,
+            **{name: value for name, value in given.items() if value is not None},
+        )  # fmt: skip
+
+
+#: What the words of ``--augment`` stand for.
+STRENGTHS: Mapping[str, Mapping[str, float]] = {
+    "mix-up": {"mixup": 0.4}, "dropout": {"dropout": 0.2}, "noise": {"noise": 0.5},
+}  # fmt: skip
