@@ -227,6 +227,10 @@ def _figures(held_out: _HeldOut) -> dict[str, float]:
     return figures
 
 
+#: What a look must gain of the held-out loss, in nats a clip: where categories are clear it falls for ever.
+LEAST_GAIN = 0.002
+
+
 def _answer_unknown(train: _Sample, held: _Sample, config: HeadTraining) -> tuple[Floats, int]:
     """Log odds of ``held`` by a head that learns from ``train`` until their loss rises, and its steps."""
     trainer = HeadTrainer(train.x, train.targets, config)
@@ -238,7 +242,7 @@ def _answer_unknown(train: _Sample, held: _Sample, config: HeadTraining) -> tupl
             continue
         log_odds = trainer.log_odds(held.x)
         loss = negative_log_likelihood(np.where(is_learned, log_odds, -np.inf), held.targets)
-        if loss < best:
+        if loss < best - LEAST_GAIN:
             best, best_steps, answers = loss, step, log_odds
         elif step - best_steps >= config.patience * config.check_steps:
             break
