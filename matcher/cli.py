@@ -1245,7 +1245,7 @@ def bench_fusion(
         return
     print_table(
         f"fusion, {bench.frames} frames a clip, {bench.engine}, {bench.processor}",
-        ("way", "clips/s", "by the processor's time", "ratio"),
+        ("way", "clips/s", "ratio", "by the processor's time", "ratio"),
         table_rows(bench),
     )
     for line in goal_lines(bench.goals):

@@ -40,7 +40,7 @@ def test_rates_and_ratios_are_those_of_the_median_round() -> None:
     assert [found for _, found, _ in bench.goals] == [5000, 0.8]
     assert [line.rsplit(": ")[-1] for line in goal_lines(bench.goals)] == ["met", "met"]
     assert goal_lines([("x", 0.79, 0.8)]) == ["x: 0.79, wanted at least 0.8: not met"]
-    assert table_rows(bench)[2] == ("training: loop, from memory", "400", "2000", "0.80")
+    assert table_rows(bench)[2] == ("training: loop, from memory", "400", "0.80", "2000", "1.00")
     assert [one["goal_is_met"] for one in bench.to_json()["goals"]] == [True, True]
 
 

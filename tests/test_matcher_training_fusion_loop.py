@@ -384,3 +384,25 @@ def test_a_device_that_is_not_there_is_said() -> None:
         with pytest.raises(InputError, match="sees no CUDA"):
             choose_device("cuda")
         assert choose_device("auto").type == "cpu"
+
+
+@pytest.mark.gpu
+def test_cuda_learns_what_the_cpu_learns_and_goes_on_from_a_checkpoint(cuda: str, tmp_path: Path) -> None:
+    """By half precision, as is usual there; the weights end where the training ran."""
+    train_on, validation = split()
+    here = fit(new_model(), train_on, validation, CONFIG)
+    model = new_model()
+    there = fit(model, train_on, validation, CONFIG, device=cuda)
+    assert next(model.parameters()).is_cuda
+    assert there.epochs[-1].loss == pytest.approx(here.epochs[-1].loss, rel=0.1)
+    with pytest.raises(Cut):
+        fit(
+            new_model(), train_on, validation, CONFIG, device=cuda, checkpoint=tmp_path / "c",
+            on_step=cut_at(6),
+        )  # fmt: skip
+    again = fit(new_model(seed=9), train_on, validation, CONFIG, device=cuda, checkpoint=tmp_path / "c")
+    assert again.epochs[-1].loss == pytest.approx(there.epochs[-1].loss, rel=0.1)
+    source = validation.source
+    np.testing.assert_allclose(
+        embed(model, source, device=cuda), embed(model, source, device="cpu"), atol=1e-3
+    )
