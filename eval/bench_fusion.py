@@ -281,7 +281,7 @@ def _training(
     targets = Targets(values, {}, program)
     rows = np.arange(n)
     batches = [
-        LabelledBatch(memory.batch(part), *targets.tensors(part))
+        LabelledBatch.of(Labelled(memory, targets), part)
         for part in (rows[start : start + batch_size] for start in range(0, 2 * batch_size, batch_size))
     ]
     loop = LoopConfig(epochs=1, batch_size=batch_size, patience=None, checkpoint_steps=1_000_000)
