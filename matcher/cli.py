@@ -1314,7 +1314,7 @@ def bench_fusion(
         return
     print_table(
         f"fusion, {bench.frames} frames a clip, {bench.engine}, {bench.processor}",
-        ("way", "clips/s", "by the processor's time", "ratio"),
+        ("way", "clips/s", "ratio", "by the processor's time", "ratio"),
         table_rows(bench),
     )
     for line in goal_lines(bench.goals):
@@ -1806,6 +1806,10 @@ def train_fusion(
     batch_size: Annotated[int | None, typer.Option(help="Clips of a step (512).")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The highest (0.001).")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Of weight matrices (0.01).")] = None,
+    program_weight: Annotated[
+        float | None,
+        typer.Option(help="How much it counts that clips of a program lie together, beside the labels (0)."),
+    ] = None,
     frames_per_clip: Annotated[
         int | None, typer.Option(help="Frames of a clip in a step, others each time (all).")
     ] = None,
@@ -1840,7 +1844,8 @@ def train_fusion(
         raise InputError(f"--held-out must be between 0 and 1, got {held_out:g}")
     words = {
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
-        "weight_decay": weight_decay, "frames_per_clip": frames_per_clip, "patience": patience,
+        "weight_decay": weight_decay, "program_weight": program_weight, "frames_per_clip": frames_per_clip,
+        "patience": patience,
         "watch": watch, "seed": seed, "precision": train_precision, "checkpoint_steps": checkpoint_steps,
     }  # fmt: skip
     loop = LoopConfig(**{name: word for name, word in words.items() if word is not None})  # type: ignore[arg-type]
