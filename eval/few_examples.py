@@ -238,6 +238,73 @@ def _outcome(
     )
 
 
+@dataclass(frozen=True)
+class BalanceOutcome:
+    """Unbalanced classes learned with one balance and one seed, asked about on other programs.
+
+    Attributes:
+        common: Share of clips of the more common half of classes whose best category is theirs.
+        rare: The same of the rarer half.
+        precision: Average precision of the rarer half's classes, mean over classes.
+        ece: Calibration error on held-out programs, as the head's own figures have it.
+    """
+
+    balance: float
+    seed: int
+    common: float
+    rare: float
+    precision: float
+    ece: float
+
+
+def measure_balance(
+    config: FewExamplesConfig, *, balances: Sequence[float] = (0.0, 0.5, 1.0)
+) -> list[BalanceOutcome]:
+    """Learn from known classes of which the n-th has a share 1/n of its programs left, at least two."""
+    own, outcomes = config.difficulty, []
+    for seed in config.seeds:
+        clips = make_clips(own, seed)
+        left = np.maximum(2, (own.n_programs // 2) // (1 + np.arange(own.n_known + own.n_new)))
+        is_left = clips.groups % own.n_programs < left[clips.classes]
+        is_known = clips.classes < own.n_known
+        base = np.flatnonzero(clips.is_learned & is_known & is_left)
+        asked = np.flatnonzero(~clips.is_learned & is_known)
+        classes = clips.classes[asked]
+        is_rare = classes >= own.n_known // 2
+        for balance in balances:
+            head = replace(config.head, seed=seed, min_examples=1, balance=balance)
+            model = _train(clips, base, head, AugmentationConfig())
+            p = np.nan_to_num(model.probabilities(clips.x[asked])[0], nan=-1.0)
+            is_right = p.argmax(axis=1) == classes
+            precision = [average_precision(p[:, c], classes == c) for c in np.unique(classes[is_rare])]
+            outcomes.append(
+                BalanceOutcome(
+                    balance,
+                    seed,
+                    float(is_right[~is_rare].mean()),
+                    float(is_right[is_rare].mean()),
+                    float(np.mean(precision)),
+                    model.heads[0].figures["ece"],
+                )
+            )
+    return outcomes
+
+
+def balance_table(outcomes: Sequence[BalanceOutcome]) -> str:
+    """A Markdown table, mean ± standard deviation over seeds."""
+    lines = [
+        "| balance | common clips named | rare clips named | average precision, rare | ECE |",
+        "|---|---|---|---|---|",
+    ]
+    for balance in dict.fromkeys(one.balance for one in outcomes):
+        own = [one for one in outcomes if one.balance == balance]
+        cells = [
+            _spread([getattr(one, name) for one in own]) for name in ("common", "rare", "precision", "ece")
+        ]
+        lines.append(f"| {balance:g} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def average_precision(scores: NDArray[np.float64], is_relevant: NDArray[np.bool_]) -> float:
     """The mean, over what is relevant, of the share of relevant ones down to it; scikit-learn's.
 

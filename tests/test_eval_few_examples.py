@@ -11,8 +11,10 @@ from eval.few_examples import (
     FewExamplesConfig,
     Outcome,
     average_precision,
+    balance_table,
     make_clips,
     measure,
+    measure_balance,
     table,
 )
 from matcher.training.head_config import HeadTraining
@@ -68,3 +70,11 @@ def test_the_table_has_a_row_for_each_number_and_method_with_its_spread() -> Non
     lines = table(outcomes).splitlines()
     assert lines[2] == "| 1 | a | 0.30 ± 0.14 | 0.10 ± 0.00 | 1.00 ± 0.00 |"
     assert lines[3] == "| 5 | b | 1.00 ± 0.00 | 1.00 ± 0.00 | 1.00 ± 0.00 |"
+
+
+def test_balance_is_measured_on_common_and_rare_classes_apart() -> None:
+    config = FewExamplesConfig(counts=(1,), seeds=(0,), difficulty=SMALL, head=QUICK)
+    outcomes = measure_balance(config, balances=(0.0, 1.0))
+    assert [one.balance for one in outcomes] == [0.0, 1.0]
+    assert all(0.3 < one.common <= 1 for one in outcomes)
+    assert balance_table(outcomes).splitlines()[2].startswith(f"| 0 | {outcomes[0].common:.2f} ± 0.00 |")
