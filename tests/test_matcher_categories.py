@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -177,7 +178,7 @@ def bank_of(*paths: str, model: str = "m") -> ExampleBank:
     """Examples at (1, 0), which are all the same to ask about."""
     sure = LikenessMap(0.0, 0.0, 0.0, math.log(0.95 / 0.05), is_calibrated=True)
     vectors = np.tile(np.array([[1, 0]], np.float32), (len(paths), 1))
-    return ExampleBank(vectors, paths, np.zeros(2, np.float32), sure, model)
+    return ExampleBank(vectors, paths, np.zeros(2, np.float32), sure, model=model)
 
 
 def test_a_class_that_no_head_knows_is_answered_by_its_examples_and_no_other() -> None:
@@ -193,6 +194,18 @@ def test_a_class_that_no_head_knows_is_answered_by_its_examples_and_no_other() -
     np.testing.assert_allclose(p[2][0, 0], 0.8, atol=1e-6)  # 0.95, no more than what is above
     (alone,) = CategoryModel(SITE, (), bank_of("drama/period/war")).predict(ONE)
     assert [one.basis for one in alone.tiers] == ["examples"] * 3
+
+
+def test_what_is_of_a_new_class_is_of_no_known_one_as_far_as_classes_exclude_each_other() -> None:
+    head = replace(said(2, drama__period=0.8, drama__modern=0.1), rivalry=0.5)
+    raw = head.probabilities(ONE)
+    p = CategoryModel(SITE, (head,), bank_of("show/talk")).probabilities(ONE)[1]
+    np.testing.assert_allclose(p[:, :2], raw * (1 - 0.5 * 0.95), atol=1e-6)
+    np.testing.assert_allclose(p[0, 2], 0.95, atol=1e-6)
+    # A class that the head knows is no new one, whatever examples there are of it.
+    same = CategoryModel(SITE, (head,), bank_of("drama/modern")).probabilities(ONE)[1]
+    np.testing.assert_allclose(same[:, :2], raw, atol=1e-6)
+    assert np.isnan(same[0, 2])
 
 
 def test_a_head_of_another_version_is_matched_by_path_and_the_rest_is_noted() -> None:

@@ -24,7 +24,7 @@ from matcher.training.embedding_augmentation import ClassNoise, augment, drop_di
 from matcher.training.head_config import AugmentationConfig, HeadTraining
 from matcher.training.head_trainer import HeadTrainer
 
-QUICK = HeadTraining(form="logistic", folds=3, max_steps=200, patience=3, learning_rate=0.02)
+QUICK = HeadTraining(form="logistic", min_examples=2, folds=3, max_steps=200, patience=3, learning_rate=0.02)
 
 
 def clips(
@@ -110,7 +110,7 @@ def test_shapes_that_disagree_are_refused() -> None:
         with pytest.raises(ValueError, match="must be"):
             train_head(*changed, QUICK, origin())
     for wrong in (
-        {"form": "x"}, {"balance": 2}, {"min_examples": 1}, {"folds": 1}, {"learning_rate": 0}, {"batch": 1},
+        {"form": "x"}, {"balance": 2}, {"min_examples": 0}, {"folds": 1}, {"learning_rate": 0}, {"batch": 1},
     ):  # fmt: skip
         with pytest.raises(ValueError, match="must be"):
             HeadTraining(**wrong)
@@ -141,7 +141,7 @@ def test_held_out_answers_are_of_heads_that_never_saw_the_program() -> None:
     """Where every program looks like nothing else, nothing can be known of one that is held out."""
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(40), 5)
-    x = (rng.standard_normal((40, 16))[groups] * 3 + rng.standard_normal((200, 16)) * 0.1).astype(np.float32)
+    x = (rng.standard_normal((40, 64))[groups] * 3 + rng.standard_normal((200, 64)) * 0.1).astype(np.float32)
     targets = np.eye(2, dtype=np.float32)[rng.permutation(np.arange(40) % 2)[groups]]
     known, config = np.ones(200, bool), replace(QUICK, max_steps=60)
     head = train_head(x, targets, known, groups, config, origin(2))

@@ -30,7 +30,7 @@ PATHS = (
     "show/music",
 )
 SITE = Taxonomy("site", "1", tuple(Category(tuple(path.split("/"))) for path in PATHS), 2)
-QUICK = HeadTraining(form="logistic", folds=3, max_steps=60, patience=2, learning_rate=0.02)
+QUICK = HeadTraining(form="logistic", min_examples=2, folds=3, max_steps=60, patience=2, learning_rate=0.02)
 
 
 class FakeStore:

@@ -46,8 +46,8 @@ class HeadTraining:
         form: A mixture of experts a class, or a logistic regression.
         n_experts: Of a mixture, the dummy not counted.
         balance: 0: every clip counts the same; 1: every class does.
-        min_examples: A class with fewer is left to the bank of examples. Two at least: what one clip has of
-            its own cannot be told from what its class has.
+        min_examples: A class with fewer is left to the bank of examples, which is the better one up to about
+            this many (docs/categories.md).
         folds: At most so many.
         max_steps: At most so many steps.
         check_steps: The held-out loss is looked at every so many.
@@ -67,7 +67,7 @@ class HeadTraining:
     form: HeadForm = "experts"
     n_experts: int = 2
     balance: float = 0.0
-    min_examples: int = 2
+    min_examples: int = 10
     folds: int = 5
     max_steps: int = 2000
     check_steps: int = 25
@@ -86,7 +86,7 @@ class HeadTraining:
         if not 0 <= self.balance <= 1:
             raise ValueError(f"balance must be from 0 to 1, got {self.balance}")
         for name, least in (
-            ("n_experts", 1), ("min_examples", 2), ("folds", 2), ("max_steps", 1), ("check_steps", 1),
+            ("n_experts", 1), ("min_examples", 1), ("folds", 2), ("max_steps", 1), ("check_steps", 1),
             ("patience", 1), ("batch", 2), ("seed", 0),
         ):  # fmt: skip
             if getattr(self, name) < least:
