@@ -230,6 +230,7 @@ def test_the_fitted_calibration_is_the_best_of_a_grid() -> None:
         assert found <= min(grid) + 1e-4
     assert fit_calibration(np.zeros((0, 3)), np.zeros((0, 3), np.float32)) == (1.0, 0.0)
     assert fit_calibration(np.full((2, 3), -np.inf), np.zeros((2, 3), np.float32)) == (1.0, 0.0)
+    assert fit_calibration(z, t, rivals=False)[1] == 0.0
     assert fit_calibration(z[:, :1], t[:, :1])[1] == 0.0  # one class has no rival
 
 
