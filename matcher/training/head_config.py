@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from matcher.category_head import HeadForm
+from matcher.errors import InputError
+from matcher.inputs import one_line
 
 Device = Literal["cpu", "cuda"]
 
@@ -91,3 +94,28 @@ class HeadTraining:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.learning_rate <= 0 or self.weight_decay < 0:
             raise ValueError("learning_rate must be above 0 and weight_decay at least 0")
+
+
+#: What each word of ``--augment`` adds, as strong as docs/categories.md measures it.
+AUGMENTATIONS: dict[str, AugmentationConfig] = {
+    "mixup": AugmentationConfig(mixup=0.3),
+    "dropout": AugmentationConfig(dropout=0.3),
+    "noise": AugmentationConfig(noise=1.0),
+}
+
+
+def augmentation_of(words: Sequence[str]) -> AugmentationConfig:
+    """What the words of ``--augment`` ask for together.
+
+    Raises:
+        InputError: A word is none of ``AUGMENTATIONS``.
+    """
+    unknown = [word for word in words if word not in AUGMENTATIONS]
+    if unknown:
+        raise InputError(f"no augmentation {one_line(unknown[0])!r}; there are {', '.join(AUGMENTATIONS)}")
+    named = [AUGMENTATIONS[word] for word in words]
+    return AugmentationConfig(
+        mixup=max((one.mixup for one in named), default=0.0),
+        dropout=max((one.dropout for one in named), default=0.0),
+        noise=max((one.noise for one in named), default=0.0),
+    )
