@@ -1602,7 +1602,7 @@ def _train_descriptor(training: Training, settings: Settings, *, has_grid: bool,
     "categories",
     epilog="Examples:  matcher train categories --store S --clips labels.csv --taxonomy site.toml --out cats"
     " && matcher models use --categories cats --store S  |  matcher train categories --clips labels.csv"
-    " --taxonomy site.toml --tier 3 --augment mix-up --out cats",
+    " --taxonomy site.toml --tier 3 --augment mixup --out cats",
 )
 def train_categories(
     out: Annotated[Path, typer.Option("--out", help="Folder of the heads; made if need be.")],
@@ -1616,7 +1616,7 @@ def train_categories(
     head: Annotated[str | None, typer.Option(help="experts or logistic.")] = None,
     augment: Annotated[
         list[str] | None,
-        typer.Option(help="mix-up, dropout or noise, for categories of few clips; may be repeated."),
+        typer.Option(help="mixup, dropout or noise, for categories of few clips; may be repeated."),
     ] = None,
     min_examples: Annotated[
         int | None, typer.Option(min=2, help="Clips from which on a category is learned by a head.")
