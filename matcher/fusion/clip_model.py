@@ -9,7 +9,7 @@ Shape letters: ``B`` clips, ``M`` modalities, ``D`` dimensions of the embedding,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -139,7 +139,12 @@ class ClipModel(nn.Module):
 
 
 def summed_loss(
-    output: ClipOutput, targets: Mapping[str, torch.Tensor], *, modality_weight: float = 1.0
+    output: ClipOutput,
+    targets: Mapping[str, torch.Tensor],
+    *,
+    modality_weight: float = 1.0,
+    known: Mapping[str, torch.Tensor] | None = None,
+    mean_counts: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """The fused vector's loss plus that of every modality alone.
 
@@ -149,23 +154,41 @@ def summed_loss(
         output: Of B clips.
         targets: By head (B, C) in [0, 1].
         modality_weight: How much a modality's loss counts against the fused one.
+        known: By head (B,) bool, false where nobody knows the clip's answer; what its target holds is then
+            of no consequence. A head that is not named is known of all.
+        mean_counts: Where several processes share a step: turns a vector of this one's counts of clips into
+            the mean over them all. The mean of the processes' gradients is then that of all their clips at
+            once, however unevenly absences fell.
 
     Returns:
-        A scalar: the sum over heads of :func:`~matcher.fusion.experts.binary_loss`. A modality's is averaged
-        over the clips where it is present.
+        A scalar: the sum over heads of :func:`~matcher.fusion.experts.binary_loss`, averaged over the clips
+        whose answer is known. A modality's is averaged over those of them where it is present.
 
     Raises:
-        ValueError: The targets are not those of the heads.
+        ValueError: The targets, or what is known, are not those of the heads.
     """
+    known = known or {}
     if targets.keys() != output.log_odds.keys():
         raise ValueError(f"targets are of {sorted(targets)}, the heads are {sorted(output.log_odds)}")
+    if not known.keys() <= targets.keys():
+        raise ValueError(f"known are {sorted(known)}, the heads are {sorted(targets)}")
     everyone = torch.ones_like(output.is_present[:, 0])
-    total = output.embedding.new_zeros(())
+    terms: list[tuple[float, torch.Tensor, torch.Tensor, torch.Tensor]] = []
     for name, target in targets.items():
-        total = total + binary_loss(output.log_odds[name], target, everyone)
+        counts = known.get(name, everyone)
+        # A NaN in a target that does not count would come back through the gradient.
+        wanted = target.masked_fill(~counts.unsqueeze(-1), 0.0)
+        terms.append((1.0, output.log_odds[name], wanted, counts))
         for number, modality in enumerate(MODALITIES):
             own = output.modality_log_odds[modality][name]
-            total = total + modality_weight * binary_loss(own, target, output.is_present[:, number])
+            terms.append((modality_weight, own, wanted, counts & output.is_present[:, number]))
+    total = output.embedding.new_zeros(())
+    if not terms:
+        return total
+    shares = torch.stack([mask.sum() for *_, mask in terms])
+    shares = shares.clamp(min=1) if mean_counts is None else mean_counts(shares)
+    for (weight, log_odds, target, mask), count in zip(terms, shares, strict=True):
+        total = total + weight * binary_loss(log_odds, target, mask, count=count)
     return total
 
 

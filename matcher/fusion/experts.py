@@ -77,7 +77,13 @@ class LogisticHead(nn.Module):
         return log_odds
 
 
-def binary_loss(log_odds: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def binary_loss(
+    log_odds: torch.Tensor,
+    targets: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    count: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Binary cross-entropy, summed over classes and averaged over the clips that count.
 
     Summed, as a clip with one of a thousand classes would else hardly move anything.
@@ -86,6 +92,7 @@ def binary_loss(log_odds: torch.Tensor, targets: torch.Tensor, mask: torch.Tenso
         log_odds: (B, C) of a head.
         targets: (B, C) in [0, 1].
         mask: (B,) bool, the clips that count.
+        count: What the sum is divided by, above 0; by default how many count, or 1 where none does.
 
     Returns:
         A scalar; 0 where no clip counts.
@@ -99,4 +106,4 @@ def binary_loss(log_odds: torch.Tensor, targets: torch.Tensor, mask: torch.Tenso
             " must be (B, C), (B, C) and (B,)"
         )
     losses = F.binary_cross_entropy_with_logits(log_odds, targets, reduction="none").sum(dim=-1)
-    return losses.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
+    return losses.masked_fill(~mask, 0.0).sum() / (mask.sum().clamp(min=1) if count is None else count)

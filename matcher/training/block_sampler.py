@@ -1,0 +1,107 @@
+"""In which order clips are shown: at random, yet read from disk in large pieces.
+
+Shape letters: ``N`` rows to show, ``E`` rows that an epoch shows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Consecutive rows that stay together until they are mixed; what a source reads at once.
+BLOCK = 512
+#: Blocks that are mixed with each other, and that a source should keep.
+WINDOW = 16
+
+
+class BlockSampler:
+    """Batches of rows, epoch after epoch.
+
+    The rows are cut into blocks of consecutive ones and the blocks are shuffled; then the rows of every
+    :data:`WINDOW` blocks are mixed. So a batch is drawn from ``WINDOW`` large reads, not from as many as it
+    has clips, and two rows can meet wherever they lie.
+
+    What an epoch shows follows from the seed and the epoch's number alone: the position, in batches, is all
+    that a training must remember to go on exactly where it stopped.
+
+    A last batch that is not full is shown as it is, but never a clip alone, as it has no batch statistics:
+    where a process would get fewer than two clips of it, they join the batch before.
+
+    Args:
+        rows: (N,) to show.
+        batch_size: Clips of a step, of all processes together.
+        seed: Draws the order.
+        weights: (N,) how often each row is shown in an epoch on average; all once where None.
+        rank: Which of ``world_size`` processes this is. Each gets its even share of every batch.
+        world_size: How many processes share a step.
+        block: Rows of a block.
+        window: Blocks that are mixed.
+
+    Raises:
+        ValueError: A batch would leave a process without two clips.
+    """
+
+    def __init__(
+        self,
+        rows: NDArray[np.int64],
+        *,
+        batch_size: int,
+        seed: int,
+        weights: NDArray[np.float64] | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        block: int = BLOCK,
+        window: int = WINDOW,
+    ) -> None:
+        if batch_size < 2 * world_size:
+            raise ValueError(f"a batch of {batch_size} leaves {world_size} processes fewer than 2 clips each")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} is not from 0 to {world_size - 1}")
+        self.rows, self.batch_size, self.seed = rows, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.block, self.window = block, window
+        self._ends = None if weights is None else np.cumsum(weights)
+        self.n_shown = len(rows) if self._ends is None else round(float(self._ends[-1])) if len(rows) else 0
+        if self.n_shown < 2 * world_size:
+            raise ValueError(f"{self.n_shown} clips leave {world_size} processes fewer than 2 each")
+
+    @property
+    def n_batches(self) -> int:
+        """Batches of an epoch."""
+        whole, rest = divmod(self.n_shown, self.batch_size)
+        return max(1, whole + (rest >= 2 * self.world_size))
+
+    def epoch(self, number: int, *, start: int = 0) -> Iterator[NDArray[np.int64]]:
+        """This process's rows of each batch of an epoch, from batch ``start`` on."""
+        order = self.order(number)
+        for batch in range(start, self.n_batches):
+            end = len(order) if batch == self.n_batches - 1 else (batch + 1) * self.batch_size
+            rows = order[batch * self.batch_size : end]
+            shares = np.linspace(0, len(rows), self.world_size + 1).round().astype(np.int64)
+            yield rows[shares[self.rank] : shares[self.rank + 1]]
+
+    def order(self, number: int) -> NDArray[np.int64]:
+        """All rows of an epoch (E,), in the order in which all processes together show them."""
+        rng = np.random.default_rng([self.seed, number])
+        shown = self._shown(rng)
+        blocks = rng.permutation(math.ceil(len(shown) / self.block))
+        order: list[NDArray[np.int64]] = []
+        for first in range(0, len(blocks), self.window):
+            mixed = np.concatenate(
+                [shown[b * self.block : (b + 1) * self.block] for b in blocks[first : first + self.window]]
+            )
+            order.append(rng.permutation(mixed))
+        return np.concatenate(order)
+
+    def _shown(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """The rows, each as often as it is shown; one of weight 2.3 twice, or with luck three times."""
+        if self._ends is None:
+            return self.rows
+        # One offset for all: their sum is then the same in every epoch.
+        ends = self._ends * (self.n_shown / self._ends[-1])
+        ends[-1] = self.n_shown
+        counts = np.diff(np.floor(ends + rng.random()).astype(np.int64), prepend=0)
+        return np.repeat(self.rows, counts)

@@ -1,0 +1,117 @@
+"""A trained clip model over many clips, batch by batch.
+
+Shape letters: ``N`` clips, ``B`` of them in a batch, ``D`` dimensions of the embedding, ``C`` classes of a
+head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from matcher.fusion.batch import ClipBatch
+from matcher.fusion.clip_model import ClipModel
+from matcher.training.fusion_data import ClipSource, read_batch
+from matcher.training.prefetch import prefetched
+from matcher.training.processes import choose_device
+
+#: Large enough for the products, small enough for the caches.
+BATCH_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What the model says of some clips.
+
+    Attributes:
+        rows: (B,) positions in the source.
+        embedding: (B, D) float32 rows of length 1.
+        log_odds: By head (B, C) float32.
+    """
+
+    rows: NDArray[np.int64]
+    embedding: NDArray[np.float32]
+    log_odds: dict[str, NDArray[np.float32]]
+
+
+def answers(
+    model: ClipModel,
+    source: ClipSource,
+    *,
+    rows: NDArray[np.int64] | None = None,
+    batch_size: int = BATCH_SIZE,
+    device: str = "cpu",
+) -> Iterator[Answered]:
+    """Ask the model about every clip, in order, never holding more than a few batches.
+
+    Args:
+        model: It goes to the device, and is not in training while it is asked.
+        source: Features.
+        rows: Which of them; all where None.
+        batch_size: Clips at once.
+        device: As :func:`~matcher.training.processes.choose_device` takes it.
+
+    Yields:
+        One batch after the other.
+
+    Raises:
+        InputError: There is no such device.
+        ValueError: The source has other dimensions than the model.
+    """
+    chosen = choose_device(device)
+    rows = np.arange(len(source)) if rows is None else rows
+    parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    was_training = model.training
+    model.to(chosen).eval()
+
+    def read(part: NDArray[np.int64]) -> tuple[NDArray[np.int64], ClipBatch]:
+        return part, read_batch(source, part)
+
+    try:
+        with prefetched(parts, read) as batches:
+            for part, batch in batches:
+                with torch.inference_mode():
+                    said = model(batch.to(chosen))
+                    yield Answered(
+                        part,
+                        said.embedding.float().cpu().numpy(),
+                        {name: one.float().cpu().numpy() for name, one in said.log_odds.items()},
+                    )
+    finally:
+        model.train(was_training)
+
+
+def embed(
+    model: ClipModel,
+    source: ClipSource,
+    *,
+    rows: NDArray[np.int64] | None = None,
+    batch_size: int = BATCH_SIZE,
+    device: str = "cpu",
+) -> NDArray[np.float32]:
+    """The fused embedding of every clip: (N, D) float32, rows of length 1; see :func:`answers`."""
+    found = answers(model, source, rows=rows, batch_size=batch_size, device=device)
+    return np.concatenate(
+        [np.zeros((0, model.config.d_embedding), np.float32), *(one.embedding for one in found)]
+    )
+
+
+def answer(
+    model: ClipModel,
+    source: ClipSource,
+    *,
+    rows: NDArray[np.int64] | None = None,
+    batch_size: int = BATCH_SIZE,
+    device: str = "cpu",
+) -> dict[str, NDArray[np.float32]]:
+    """The probability of every class by head: (N, C) float32, not calibrated; see :func:`answers`."""
+    said = list(answers(model, source, rows=rows, batch_size=batch_size, device=device))
+    probabilities = {}
+    for head in model.config.heads:
+        log_odds = [np.zeros((0, head.n_classes), np.float32), *(one.log_odds[head.name] for one in said)]
+        probabilities[head.name] = torch.from_numpy(np.concatenate(log_odds)).sigmoid().numpy()
+    return probabilities
