@@ -19,6 +19,10 @@ Descriptors are of two kinds, each in a table of the same form with a model and 
 of an earlier version lacks that table and the columns that came since; it is read as if they were
 empty, and the first writer adds the columns.
 
+``embeddings`` has the form of those two and holds what a clip model makes of the programs' stretches. It
+follows from the other tables, and so its model may change: :meth:`Writer.replace_embeddings` makes all of
+it anew. ``features`` holds what a clip model takes, and gives, of each kept clip (index/feature_rows.py).
+
 Shape letters: ``n`` frames, ``d`` dimensions; ``m`` sounds, ``ds`` their dimensions.
 """
 
@@ -29,7 +33,7 @@ import itertools
 import json
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
 from pathlib import Path
@@ -41,18 +45,20 @@ import pyarrow as pa
 from lancedb.index import BTree
 from numpy.typing import NDArray
 
-from index import link_rows
+from index import feature_rows, link_rows
 from index.base import Ids, Vectors
 from index.clip_rows import CLIP_COLUMNS, ClipBatch
 from index.errors import CatalogError, ModelMismatchError
+from index.feature_rows import FeatureReader
 from index.link_rows import BASIS_COLUMNS, LinkBases
 from index.places import LocalPlace, Place, WriterLock, place_of
 from index.rows import (
-    KINDS,
+    ALL_KINDS,
     MAX_FRAMES,
     ORDINAL_BITS,
     AssetRecord,
     ClipRecord,
+    FeatureRecord,
     FrameBatch,
     Kind,
     LinkRecord,
@@ -95,9 +101,14 @@ STORE_KIND = "program-matcher store"
 _STORE_FILE = "store.json"
 
 _PRIMARY = {"lance-schema:unenforced-primary-key": "true"}
-_TABLES = ("models", "programs", "assets", "frames", "sounds", "clips", "links", "reviews", "nights")
+_TABLES = (
+    "models", "programs", "assets", "frames", "sounds", "embeddings", "clips", "features", "links", "reviews",
+    "nights",
+)  # fmt: skip
+#: Kinds whose table is there only once their model is.
+_LATER_KINDS: tuple[Kind, ...] = ("sounds", "embeddings")
 #: What the column ``kind`` of ``models`` says of the model of each kind of descriptor.
-_MODEL_KINDS: dict[Kind, str] = {"frames": "", "sounds": "sound"}
+_MODEL_KINDS: dict[Kind, str] = {"frames": "", "sounds": "sound", "embeddings": "embedding"}
 #: Parts of one SQL filter; longer lists are cut.
 _FILTER_PARTS = 200
 #: Above so many, filtering in numpy beats a filter of ranges.
@@ -109,7 +120,10 @@ _BATCH_TIMES = 1 << 19
 COMPACT_ABOVE = 100
 #: Columns that large tables are looked up by, and from how many rows on an index of them pays: at 200,000
 #: clips replacing 64 takes 6 instead of 19 ms, at a million frames reading 200 ranges 22 instead of 146.
-_KEY_OF = {"frames": "id", "sounds": "id", "clips": "clip_id", "links": "clip_id"}
+_KEY_OF = {
+    "frames": "id", "sounds": "id", "embeddings": "id", "clips": "clip_id", "features": "clip_id",
+    "links": "clip_id",
+}  # fmt: skip
 INDEX_ABOVE = 50_000
 
 T = TypeVar("T")
@@ -118,8 +132,8 @@ T = TypeVar("T")
 # ---------------------------------------------------------------- schemas
 
 
-def _schemas(d: int, sound_d: int | None = None) -> dict[str, pa.Schema]:
-    """The tables, ``sounds`` only with its d; a key column must be non-null for Lance to take it as such."""
+def _schemas(d: int, later: Mapping[Kind, int] | None = None) -> dict[str, pa.Schema]:
+    """The tables, those of ``later`` kinds with their d; Lance takes no nullable column as a key."""
 
     def key(name: str, kind: pa.DataType) -> pa.Field:
         return pa.field(name, kind, nullable=False, metadata=_PRIMARY)
@@ -158,6 +172,7 @@ def _schemas(d: int, sound_d: int | None = None) -> dict[str, pa.Schema]:
                 whole("asset_count"),
                 whole("frame_count"),
                 whole("sound_count"),
+                whole("embedding_count"),
             ]
         ),
         "assets": pa.schema(
@@ -171,6 +186,7 @@ def _schemas(d: int, sound_d: int | None = None) -> dict[str, pa.Schema]:
                 whole("frame_count"),
                 whole("ordinal"),
                 whole("sound_count"),
+                whole("embedding_count"),
             ]
         ),
         "frames": descriptors(d),
@@ -195,6 +211,7 @@ def _schemas(d: int, sound_d: int | None = None) -> dict[str, pa.Schema]:
                 ("sound_vectors", pa.large_binary()),
             ]
         ),
+        "features": feature_rows.schema(key("clip_id", text)),
         "links": link_rows.schema(key("clip_id", text)),
         "reviews": pa.schema([("clip_id", text), ("program_id", text), ("verdict", text), ("at", text)]),
         "nights": pa.schema(
@@ -203,8 +220,8 @@ def _schemas(d: int, sound_d: int | None = None) -> dict[str, pa.Schema]:
             + [("summary", text)]
         ),
     }
-    if sound_d is not None:
-        schemas["sounds"] = descriptors(sound_d)
+    for kind, later_d in (later or {}).items():
+        schemas[kind] = descriptors(later_d)
     return schemas
 
 
@@ -253,7 +270,7 @@ class Catalog:
         self._tables: dict[str, Any] = {}
         self._refreshing = threading.RLock()
         self._model: ModelInfo | None = None
-        self._sound_model: ModelInfo | None = None
+        self._later_models: dict[Kind, ModelInfo] = {}
         self._models_version = 0
         self.refresh()
 
@@ -326,11 +343,16 @@ class Catalog:
     @property
     def sound_model(self) -> ModelInfo | None:
         """The model of the store's sounds, as of the last :meth:`refresh`; None where it holds none."""
-        return self._sound_model
+        return self._later_models.get("sounds")
+
+    @property
+    def embedding_model(self) -> ModelInfo | None:
+        """The clip model of the store's embeddings likewise; None also while they are made anew."""
+        return self._later_models.get("embeddings")
 
     def model_of(self, kind: Kind) -> ModelInfo | None:
-        """:attr:`model` or :attr:`sound_model`."""
-        return self.model if kind == "frames" else self.sound_model
+        """The model of one kind of vector: :attr:`model`, :attr:`sound_model` or :attr:`embedding_model`."""
+        return self.model if kind == "frames" else self._later_models.get(kind)
 
     def _read_model(self, kind: Kind) -> ModelInfo | None:
         """The model of one kind of descriptor; rows of before there were kinds are of frames."""
@@ -372,11 +394,11 @@ class Catalog:
             while True:
                 before = self._refresh_table("programs")
                 for name in _TABLES:
-                    if name not in ("programs", "sounds"):
+                    if name not in ("programs", *_LATER_KINDS):
                         self._refresh_table(name)
                 # Not before there is its model: until then a writer may drop the table again.
-                if self._has_sound_model():
-                    self._refresh_table("sounds")
+                for kind in self._read_later_models():
+                    self._refresh_table(kind)
                 if self._refresh_table("programs") == before:
                     return before
 
@@ -578,10 +600,70 @@ class Catalog:
             for batch in table.search().select(columns).to_batches(clips):
                 yield ClipBatch.of(batch, d, sound_d)
 
+    def features(self, clip_ids: Sequence[str] | None = None) -> dict[str, FeatureRecord]:
+        """What a clip model takes, and gives, of some kept clips, or of all, by clip id.
+
+        Raises:
+            CatalogError: The table is damaged.
+        """
+        return {record.clip_id: record for record in self.iter_features(clip_ids)}
+
+    def iter_features(self, clip_ids: Sequence[str] | None = None) -> Iterator[FeatureRecord]:
+        """Stream features of clips: all, or those of some ids; in no promised order.
+
+        Raises:
+            CatalogError: The table is damaged.
+        """
+        table = self._tables.get("features")
+        if table is None:
+            return
+        wheres: list[str | None] = [None]
+        if clip_ids is not None:
+            wheres = [_one_of("clip_id", part) for part in _chunks(clip_ids, _FILTER_PARTS)]
+        with self._reading("features"):
+            for where in wheres:
+                query = table.search().select(list(feature_rows.COLUMNS))
+                for batch in (query if where is None else query.where(where)).to_batches(512):
+                    yield from feature_rows.records(batch)
+
+    def feature_reader(self, columns: Sequence[str], clip_ids: Sequence[str] | None = None) -> FeatureReader:
+        """What reads features by position, of the moment of the last :meth:`refresh` for ever.
+
+        Args:
+            columns: Of :data:`index.feature_rows.COLUMNS`.
+            clip_ids: In the order of the positions; those without features are left out. Default all.
+
+        Raises:
+            CatalogError: The table is damaged.
+            ValueError: The store is of an earlier version and has no features, or a column is unknown.
+        """
+        if "features" not in self._tables:
+            raise ValueError(f"the store {self.place} holds no features")
+        with self._reading("features"):
+            table = self._connection.open_table("features")
+            table.checkout(self.version_of("features"))
+        return FeatureReader(table, columns, lambda: self._reading("features"), clip_ids)
+
+    def feature_states(self) -> dict[str, tuple[str, str, str]]:
+        """Of every clip with features when its descriptors were kept, and the text's and embedding's models.
+
+        Reads no array.
+        """
+        columns = ["clip_id", "kept_at", "text_model", "embedding_model"]
+        rows = self._rows("features", columns=columns)
+        return {row["clip_id"]: (row["kept_at"], row["text_model"], row["embedding_model"]) for row in rows}
+
     def clip_dates(self) -> dict[str, str]:
         """When each clip's descriptors were kept, by clip id, in order of the ids."""
         rows = self._rows("clips", columns=["clip_id", "kept_at"])
         return {row["clip_id"]: row["kept_at"] for row in sorted(rows, key=lambda row: row["clip_id"])}
+
+    def clip_dates_of(self, clip_ids: Sequence[str]) -> dict[str, str]:
+        """The same of some clips; those that are not kept are left out."""
+        parts = _chunks(clip_ids, _FILTER_PARTS)
+        columns = ["clip_id", "kept_at"]
+        rows = [row for part in parts for row in self._rows("clips", _one_of("clip_id", part), columns)]
+        return {row["clip_id"]: row["kept_at"] for row in rows}
 
     def reviews(self) -> list[ReviewRecord]:
         """All reviews, the oldest first."""
@@ -660,27 +742,23 @@ class Catalog:
                     yield batch, keep
 
     def _schemas(self) -> dict[str, pa.Schema]:
-        return _schemas(self.model.d, None if self.sound_model is None else self.sound_model.d)
+        return _schemas(self.model.d, {kind: model.d for kind, model in self._later_models.items()})
 
-    def _has_sound_model(self) -> bool:
-        """Whether the store has one by now; another process may have brought it since it was opened."""
-        if self._sound_model is None:
-            version = self.version_of("models")
-            if version != self._models_version:
-                self._models_version = version  # first, for a read that fails refreshes
-                try:
-                    self._sound_model = self._read_model("sounds")
-                except CatalogError:
-                    self._models_version = 0
-                    raise
-        return self._sound_model is not None
+    def _read_later_models(self) -> tuple[Kind, ...]:
+        """The later kinds that have a model by now; another process may have brought or changed one."""
+        version = self.version_of("models")
+        if version != self._models_version:
+            found = {kind: self._read_model(kind) for kind in _LATER_KINDS}
+            self._later_models = {kind: model for kind, model in found.items() if model is not None}
+            self._models_version = version  # last: a read that fails is tried again
+        return tuple(self._later_models)
 
     def _refuse_lost_tables(self) -> None:
         """A store is whole once ``store.json`` is there, so a table that is not has been lost.
 
         Made anew and empty, ``programs`` would turn every frame into an orphan to be cleaned away.
         """
-        kinds = [kind for kind in KINDS if self.model_of(kind) is not None]
+        kinds = [kind for kind in ALL_KINDS if self.model_of(kind) is not None]
         lost = [name for name in ("programs", "assets", *kinds) if name not in self._tables]
         if lost:
             raise CatalogError(
@@ -844,9 +922,81 @@ class Writer:
             )
         # The table first: with a model but without a table, a store would have lost one.
         with catalog.place.changing():
-            _make_tables(catalog._connection, _schemas(catalog.model.d, model.d))
+            _make_tables(
+                catalog._connection, catalog._schemas() | _schemas(catalog.model.d, {"sounds": model.d})
+            )
         self._append("models", [_model_row(model, "sounds")])
         catalog.refresh()
+
+    def replace_embeddings(
+        self, model: ModelInfo, programs: Iterable[tuple[int, Sequence[tuple[NDArray[np.float64], Vectors]]]]
+    ) -> None:
+        """Make a clip model's embeddings of all programs anew, or for the first time.
+
+        While it runs, and after a kill in its midst, the store shows none at all: :attr:`Catalog.
+        embedding_model` is None. Nothing else is touched, and it can be done again.
+
+        Args:
+            model: What they are made with.
+            programs: The number of each live program, with what :class:`NewAsset` calls ``embedding`` of each
+                of its assets, in order. A program that is left out has none.
+
+        Raises:
+            ValueError: A vector has another ``d``, a number is no live program's or comes twice, or it has
+                another number of assets.
+        """
+        self.check_open()
+        catalog = self.catalog
+        self._delete("models", f"kind = {_quoted(_MODEL_KINDS['embeddings'])}")
+        catalog.refresh()
+        records = {record.number: record for record in catalog.programs()}
+        before: dict[int, list[AssetRecord]] = {number: [] for number in records}
+        for asset in catalog.assets():
+            before[asset.number].append(asset)
+        counts: dict[int, list[int]] = {number: [0] * len(assets) for number, assets in before.items()}
+        schema = _schemas(catalog.model.d, {"embeddings": model.d})["embeddings"]
+        batches = _embedding_batches(model, programs, before, counts, schema, self.check_open)
+        failures: list[BaseException] = []
+        reader = pa.RecordBatchReader.from_batches(schema, _remembering(batches, failures))
+        try:
+            with catalog.place.changing():
+                if _open_table(catalog._connection, "embeddings") is None:
+                    # Lance warns on stderr of an overwriting that finds nothing.
+                    catalog._connection.create_table("embeddings", schema=schema)
+                catalog._connection.create_table("embeddings", data=reader, schema=schema, mode="overwrite")
+        except Exception as error:
+            # Across Lance, an exception loses its type.
+            raise (failures or [error])[0] from error
+        self._book_embeddings(records, before, counts)
+        self._append("models", [_model_row(model, "embeddings")])
+        catalog.refresh()
+
+    def _book_embeddings(
+        self,
+        records: Mapping[int, ProgramRecord],
+        assets: Mapping[int, Sequence[AssetRecord]],
+        counts: Mapping[int, Sequence[int]],
+    ) -> None:
+        """Write how many embeddings programs and assets have, where that has changed."""
+        booked = [
+            replace(asset, embedding_count=count)
+            for number in records
+            for asset, count in zip(assets[number], counts[number], strict=True)
+            if asset.embedding_count != count
+        ]
+        if booked:
+            rows = pa.Table.from_pylist(
+                [asdict(asset) for asset in booked], schema=self.catalog._schemas()["assets"]
+            )
+            with self._changing("assets") as table:
+                table.merge_insert(["number", "ordinal"]).when_matched_update_all().execute(rows)
+        changed = [
+            asdict(replace(record, embedding_count=sum(counts[number])))
+            for number, record in records.items()
+            if record.embedding_count != sum(counts[number])
+        ]
+        if changed:
+            self._merge("programs", "program_id", changed)
 
     def add_program(self, program: NewProgram, assets: Iterable[NewAsset]) -> ProgramRecord:
         """Add a program, or replace the one of the same id; visible at the end, as a whole.
@@ -891,7 +1041,7 @@ class Writer:
                     raise RuntimeError("the caller gave up")
                 added.append(program)
                 stream = _AssetStream(
-                    program.program_id, first + len(streams), catalog.model, catalog.sound_model, assets,
+                    program.program_id, first + len(streams), catalog.model, catalog._later_models, assets,
                     self.check_open,
                 )  # fmt: skip
                 streams.append(stream)
@@ -900,8 +1050,9 @@ class Writer:
         try:
             self._append_descriptors("frames", streams, frames())
             _refuse_twice("program_id", [program.program_id for program in added])
-            sounds = itertools.chain.from_iterable(stream.sounds() for stream in streams)
-            self._append_descriptors("sounds", streams, sounds)
+            for kind in _LATER_KINDS:
+                rows = itertools.chain.from_iterable(stream.later(kind) for stream in streams)
+                self._append_descriptors(kind, streams, rows)
             records = [asdict(record) for stream in streams for record in stream.records]
             if records:
                 self._append("assets", records)
@@ -911,15 +1062,15 @@ class Writer:
                 stream.stopped = True
             self._clean_orphans()
             raise
-        rows = [_new_row(program, stream) for program, stream in zip(added, streams, strict=True)]
-        if rows:
+        new = [_new_row(program, stream) for program, stream in zip(added, streams, strict=True)]
+        if new:
             before: list[int] = []
-            for part in _chunks([row.program_id for row in rows], _FILTER_PARTS):
+            for part in _chunks([row.program_id for row in new], _FILTER_PARTS):
                 where = f"state = 'live' AND {_one_of('program_id', part)}"
                 before += catalog._whole_numbers("programs", "number", where).tolist()
-            self._merge("programs", "program_id", [asdict(row) for row in rows])
+            self._merge("programs", "program_id", [asdict(row) for row in new])
             self._delete_numbers(before)
-        return rows
+        return new
 
     def remove_programs(self, program_ids: Iterable[str]) -> list[str]:
         """Take programs out, all in one visible change.
@@ -933,7 +1084,8 @@ class Writer:
         if not gone:
             return []
         rows = [
-            replace(record, state="removed", asset_count=0, frame_count=0, sound_count=0) for record in gone
+            replace(record, state="removed", asset_count=0, frame_count=0, sound_count=0, embedding_count=0)
+            for record in gone
         ]
         # The row stays, for its number: a number must never be given again.
         self._merge("programs", "program_id", [asdict(row) for row in rows])
@@ -959,7 +1111,7 @@ class Writer:
             if clip.vectors.shape[1] != d:
                 raise ValueError(f"clip {clip.record.clip_id} has d = {clip.vectors.shape[1]}, not {d}")
             if clip.sound is not None and clip.sound[0].size:
-                _check_sound(f"clip {clip.record.clip_id}", clip.sound[1], self.catalog.sound_model)
+                _check_later("sounds", f"clip {clip.record.clip_id}", clip.sound[1], self.catalog.sound_model)
             row = asdict(clip.record)
             row["kept_at"] = row["kept_at"] or now_utc()
             times = [clip.t_seconds, *(t_seconds for _, t_seconds, _ in clip.further)]
@@ -976,14 +1128,26 @@ class Writer:
             self._merge("clips", "clip_id", rows)
 
     def remove_clips(self, clip_ids: Iterable[str]) -> int:
-        """Forget clips and their links; returns how many clips there were. Reviews are kept."""
+        """Forget clips, their features and links; returns how many clips there were. Reviews are kept."""
         self.check_open()
         ids = sorted(set(clip_ids))
         before = self.catalog._count("clips")
-        for name in ("links", "clips"):
+        for name in ("links", "features", "clips"):
             for part in _chunks(ids, _FILTER_PARTS):
                 self._delete(name, _one_of("clip_id", part))
         return before - self.catalog._count("clips")
+
+    def put_features(self, features: Sequence[FeatureRecord]) -> None:
+        """Keep what a clip model takes, and gives, of clips, in one commit, in place of what there was.
+
+        Raises:
+            ValueError: A clip id comes twice.
+        """
+        self.check_open()
+        _refuse_twice("clip_id", [record.clip_id for record in features])
+        rows = [feature_rows.to_row(record) for record in features]
+        if rows:
+            self._merge("features", "clip_id", rows)
 
     def put_links(self, links: Sequence[LinkRecord]) -> None:
         """Set the links of clips, in one commit, in place of those they had.
@@ -1150,7 +1314,7 @@ class Writer:
     def _delete_numbers(self, numbers: Sequence[int]) -> None:
         """Assets last: while an asset row is there, the next writer knows what is left to delete."""
         for part in _chunks(sorted(numbers), _FILTER_PARTS):
-            for kind in KINDS:
+            for kind in ALL_KINDS:
                 self._delete(kind, _in_ranges(map(id_range, part)))
             self._delete("assets", f"number IN ({', '.join(map(str, part))})")
 
@@ -1165,10 +1329,10 @@ class Writer:
         visible = set(self.catalog._whole_numbers("programs", "number", "state = 'live'").tolist())
         seen = set(self.catalog._whole_numbers("assets", "number").tolist())
         if thorough:
-            for kind in KINDS:
+            for kind in ALL_KINDS:
                 seen.update(self.catalog.frame_counts(kind))
         self._delete_numbers(sorted(seen - visible))
-        for kind in KINDS:
+        for kind in ALL_KINDS:
             self._delete(kind, f"id >= {id_range(self._next_number())[0]}")
         self._is_clean = True
 
@@ -1190,13 +1354,14 @@ def _new_row(program: NewProgram, stream: _AssetStream) -> ProgramRecord:
         asset_count=len(stream.records),
         frame_count=stream.counts["frames"],
         sound_count=stream.counts["sounds"],
+        embedding_count=stream.counts["embeddings"],
     )
 
 
 class _AssetStream:
-    """Turns assets into the columns of ``frames`` and of ``sounds``, and keeps their ``assets`` rows.
+    """Turns assets into the columns of ``frames`` and of the later kinds, and keeps their ``assets`` rows.
 
-    A program's frames may be more than memory holds and go through; its sounds, far fewer and smaller,
+    A program's frames may be more than memory holds and go through; its sounds and embeddings, far fewer,
     are kept until the frames are through.
     """
 
@@ -1205,35 +1370,35 @@ class _AssetStream:
         program_id: str,
         number: int,
         model: ModelInfo,
-        sound_model: ModelInfo | None,
+        later_models: Mapping[Kind, ModelInfo],
         assets: Iterable[NewAsset],
         check_open: Callable[[], None],
     ) -> None:
         self._check_open = check_open
         self._program_id, self.number = program_id, number
-        self._model, self._sound_model = model, sound_model
+        self._model, self._later_models = model, later_models
         self._assets = assets
-        self._sounds: list[_Run] = []
+        self._later: dict[Kind, list[_Run]] = {kind: [] for kind in _LATER_KINDS}
         self.records: list[AssetRecord] = []
-        self.counts: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        self.counts: dict[Kind, int] = dict.fromkeys(ALL_KINDS, 0)
         self.error: BaseException | None = None
         #: Set when the caller gave up (Ctrl-C): Lance's thread must not commit what it has.
         self.stopped = False
 
     def frames(self) -> Iterator[_Columns]:
-        """The frames of all assets; to be read to its end before :meth:`sounds`."""
+        """The frames of all assets; to be read to its end before :meth:`later`."""
         return self._guarded(map(self._take, self._assets))
 
-    def sounds(self) -> Iterator[_Columns]:
-        """The sounds that the assets had."""
-        return self._guarded(iter(self._sounds))
+    def later(self, kind: Kind) -> Iterator[_Columns]:
+        """What the assets had of a later kind."""
+        return self._guarded(iter(self._later[kind]))
 
     def _guarded(self, runs: Iterator[_Run]) -> Iterator[_Columns]:
         try:
             for run in runs:
                 for start in range(0, run.t_seconds.size, _BATCH_ROWS):
                     self._heed_the_caller()
-                    yield self._columns(run, slice(start, start + _BATCH_ROWS))
+                    yield _run_columns(run, slice(start, start + _BATCH_ROWS), self._program_id, self.number)
             self._heed_the_caller()
         except BaseException as error:
             self.error = error
@@ -1254,14 +1419,8 @@ class _AssetStream:
         if any(asset.asset_id == record.asset_id for record in self.records):
             raise ValueError(f"asset id {asset.asset_id!r} comes twice in program {self._program_id!r}")
         frames = self._run("frames", asset.asset_id, self._model, asset.t_seconds, asset.vectors)
-        sound_count = 0
-        if asset.sound is not None:
-            t_seconds, vectors = asset.sound
-            model = _check_sound(f"asset {asset.asset_id}", vectors, self._sound_model)
-            # Copies: what gives the assets may use its arrays again.
-            sounds = t_seconds.astype(np.float64), vectors.astype(np.float16)
-            self._sounds.append(self._run("sounds", asset.asset_id, model, *sounds))
-            sound_count = int(t_seconds.size)
+        sound_count = self._keep("sounds", asset.asset_id, asset.sound)
+        embedding_count = self._keep("embeddings", asset.asset_id, asset.embedding)
         self.records.append(
             AssetRecord(
                 program_id=self._program_id,
@@ -1273,9 +1432,21 @@ class _AssetStream:
                 frame_count=int(asset.t_seconds.size),
                 ordinal=len(self.records),
                 sound_count=sound_count,
+                embedding_count=embedding_count,
             )
         )
         return frames
+
+    def _keep(self, kind: Kind, asset_id: str, given: tuple[NDArray[np.float64], Vectors] | None) -> int:
+        """Keep an asset's vectors of a later kind; returns how many there are."""
+        if given is None:
+            return 0
+        t_seconds, vectors = given
+        model = _check_later(kind, f"asset {asset_id}", vectors, self._later_models.get(kind))
+        # Copies: what gives the assets may use its arrays again.
+        own = t_seconds.astype(np.float64), vectors.astype(np.float16)
+        self._later[kind].append(self._run(kind, asset_id, model, *own))
+        return int(t_seconds.size)
 
     def _run(
         self,
@@ -1292,18 +1463,54 @@ class _AssetStream:
         self.counts[kind] = before + n
         return _Run(asset_id, model, id_range(self.number)[0] + before, t_seconds, vectors)
 
-    def _columns(self, run: _Run, rows: slice) -> _Columns:
-        vectors = np.ascontiguousarray(run.vectors[rows], dtype=np.float16)
-        n = vectors.shape[0]
-        return {
-            "id": np.arange(run.first_id + rows.start, run.first_id + rows.start + n, dtype=np.int64),
-            "program_id": [self._program_id] * n,
-            "asset_id": [run.asset_id] * n,
-            "t_seconds": np.asarray(run.t_seconds[rows], dtype=np.float64),
-            "model": [run.model.fingerprint] * n,
-            "generation": np.full(n, self.number, dtype=np.int64),
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), run.model.d),
-        }
+
+def _run_columns(run: _Run, rows: slice, program_id: str, number: int) -> _Columns:
+    """Some rows of one run as the columns of its table."""
+    vectors = np.ascontiguousarray(run.vectors[rows], dtype=np.float16)
+    n = vectors.shape[0]
+    return {
+        "id": np.arange(run.first_id + rows.start, run.first_id + rows.start + n, dtype=np.int64),
+        "program_id": [program_id] * n,
+        "asset_id": [run.asset_id] * n,
+        "t_seconds": np.asarray(run.t_seconds[rows], dtype=np.float64),
+        "model": [run.model.fingerprint] * n,
+        "generation": np.full(n, number, dtype=np.int64),
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), run.model.d),
+    }
+
+
+def _remembering(rows: Iterator[T], failures: list[BaseException]) -> Iterator[T]:
+    """The same rows; what going on raises is kept in ``failures``."""
+    try:
+        yield from rows
+    except BaseException as error:
+        failures.append(error)
+        raise
+
+
+def _embedding_batches(
+    model: ModelInfo,
+    programs: Iterable[tuple[int, Sequence[tuple[NDArray[np.float64], Vectors]]]],
+    assets: Mapping[int, Sequence[AssetRecord]],
+    counts: Mapping[int, list[int]],
+    schema: pa.Schema,
+    check_open: Callable[[], None],
+) -> Iterator[pa.RecordBatch]:
+    """The rows of the embeddings of programs that are there; ``counts`` are set as they go by."""
+    seen: set[int] = set()
+    for number, given in programs:
+        if number in seen or number not in assets or len(given) != len(assets[number]):
+            raise ValueError(f"number {number} comes twice, is not there, or has other assets than given")
+        seen.add(number)
+        check_open()
+        first = id_range(number)[0]
+        for place, (asset, (t_seconds, vectors)) in enumerate(zip(assets[number], given, strict=True)):
+            _check_later("embeddings", f"asset {asset.asset_id}", vectors, model)
+            n = counts[number][place] = int(t_seconds.size)
+            run = _Run(asset.asset_id, model, first, t_seconds, vectors)
+            first += n
+            if n:
+                yield pa.record_batch(_run_columns(run, slice(0, n), asset.program_id, number), schema=schema)
 
 
 @dataclass(frozen=True, eq=False)
@@ -1322,12 +1529,13 @@ def _chain(first: _Columns, rest: Iterator[_Columns]) -> Iterator[_Columns]:
     yield from rest
 
 
-def _check_sound(whose: str, vectors: Vectors, model: ModelInfo | None) -> ModelInfo:
-    """Refuse sounds that the store cannot hold; returns their model."""
+def _check_later(kind: Kind, whose: str, vectors: Vectors, model: ModelInfo | None) -> ModelInfo:
+    """Refuse sounds or embeddings that the store cannot hold; returns their model."""
+    what, use = ("sound", "use_sound") if kind == "sounds" else ("embedding", "replace_embeddings")
     if model is None:
-        raise ValueError(f"{whose} has sound, the store none: call Writer.use_sound first")
+        raise ValueError(f"{whose} has {what}, the store none: call Writer.{use} first")
     if vectors.shape[1] != model.d:
-        raise ValueError(f"{whose} has sounds of d = {vectors.shape[1]}, the store of d = {model.d}")
+        raise ValueError(f"{whose} has {what}s of d = {vectors.shape[1]}, the store of d = {model.d}")
     return model
 
 
@@ -1445,11 +1653,11 @@ def _make_tables(connection: Any, schemas: dict[str, pa.Schema]) -> None:
         table = _open_table(connection, name)
         if (
             table is not None
-            and name in KINDS
+            and name in ALL_KINDS
             and table.schema.field("vector").type != schema.field("vector").type
         ):
             # Only before the model is recorded: a making cut off was by a model of another d.
-            if table.count_rows():
+            if name != "embeddings" and table.count_rows():
                 d = schema.field("vector").type.list_size
                 raise CatalogError(f"the table {name} has vectors of another length than {d}")
             table = None

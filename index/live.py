@@ -1,7 +1,7 @@
 """Keeps FAISS in step with the catalog: a base from a snapshot, a tail from the tables, and gaps.
 
-One index is of one kind of descriptor: of the table ``frames``, which the words here speak of, or of
-``sounds``, where all is the same but for the model, the counts and the folder of the cache.
+One index is of one kind of vector: of the table ``frames``, which the words here speak of, or of
+``sounds`` or ``embeddings``, where all is the same but for the model, the counts and the folder of the cache.
 
 The tables are the truth. What is kept here is named by program *numbers*: opening, and every
 refresh, takes out the numbers that the catalog no longer shows and reads in those that are new. So
@@ -75,7 +75,7 @@ class LiveIndex:
             catalog.refresh()  # the first sounds may have come since
         model = catalog.model_of(table)
         if model is None:
-            raise ValueError(f"the store {catalog.place} holds no sounds: Writer.use_sound was never called")
+            raise ValueError(f"the store {catalog.place} holds no {table}: no model of them was ever named")
         self._catalog = catalog
         self._plan = plan
         self._devices = devices_of(plan.device, plan.shards)
@@ -115,13 +115,12 @@ class LiveIndex:
                 does not fit on it, the CPU serves, with a line of warning.
             shards: Parts that the programs are dealt to; default one, or one for each GPU.
             nprobe: Inverted lists to visit; default by rule.
-            table: What to search: "frames" or "sounds". Programs and assets are the same, at the same
-                positions, for both.
+            table: What to search. Programs and assets are the same, at the same positions, for every kind.
 
         Raises:
             BackendMissingError: FAISS, or the GPU of that number, is not there.
             CatalogError: The tables are damaged.
-            ValueError: Sounds are asked for and the store holds none, or an argument is out of range.
+            ValueError: The store holds none of that kind, or an argument is out of range.
         """
         live = cls(catalog, EnginePlan(kind, device, shards, nprobe), table)
         live._start(live._load_snapshot())
@@ -601,6 +600,11 @@ class LiveIndex:
 
     def _read_tables(self, version: int, held: set[int]) -> State:
         """What :meth:`_read_state` reads at one attempt."""
+        model = self._catalog.model_of(self._table)
+        if model is None or model.fingerprint != self._model.fingerprint:
+            raise CatalogError(
+                f"the {self._table} of the store {self._catalog.place} are another model's now; open it anew"
+            )
         programs, assets = self._catalog.programs(), self._catalog.assets()
         check_assets(programs, assets, self._table)
         new = tuple(asset for asset in assets if asset.number not in held)

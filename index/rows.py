@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 
 from index.base import Ids, Vectors
 
-#: What descriptors are of; also the name of the table that holds them. Each kind has its own model.
-Kind = Literal["frames", "sounds"]
+#: What vectors of programs are of; also the name of the table that holds them. Each kind has its own model.
+#: Embeddings are of stretches of an asset, made from its frames, its sounds and the program's titles.
+Kind = Literal["frames", "sounds", "embeddings"]
+#: What a file itself gives, and a clip is linked by.
 KINDS: tuple[Kind, ...] = ("frames", "sounds")
+ALL_KINDS: tuple[Kind, ...] = (*KINDS, "embeddings")
 
 #: Bits of an id that count the frames (or the sounds) of one program: 16.7 million, 194 days at one a second.
 ORDINAL_BITS = 24
@@ -117,6 +120,8 @@ class NewAsset:
         vectors: (n, d) finite; stored as float16.
         sound: The file's sounds: (m,) times and (m, ds) vectors, as those of the frames; None where
             nobody listened.
+        embedding: Its stretches likewise: their middles, and what the clip model makes of them; None where
+            the store holds none.
     """
 
     asset_id: str
@@ -126,6 +131,7 @@ class NewAsset:
     t_seconds: NDArray[np.float64]
     vectors: Vectors
     sound: tuple[NDArray[np.float64], Vectors] | None = None
+    embedding: tuple[NDArray[np.float64], Vectors] | None = None
 
     def __post_init__(self) -> None:
         _check_text("asset_id", self.asset_id, empty_ok=False)
@@ -133,8 +139,9 @@ class NewAsset:
         _check_text("title", self.title)
         _check_seconds("duration_seconds", self.duration_seconds)
         _check_descriptors(self.t_seconds, self.vectors)
-        if self.sound is not None:
-            _check_descriptors(*self.sound)
+        for further in (self.sound, self.embedding):
+            if further is not None:
+                _check_descriptors(*further)
 
 
 def _check_descriptors(t_seconds: NDArray[np.float64], vectors: Vectors) -> None:
@@ -162,6 +169,7 @@ class ProgramRecord:
         asset_count: Files; 0 once removed.
         frame_count: Descriptors of frames; 0 once removed.
         sound_count: Descriptors of sounds; 0 once removed.
+        embedding_count: Embeddings; 0 once removed.
     """
 
     program_id: str
@@ -175,6 +183,7 @@ class ProgramRecord:
     asset_count: int
     frame_count: int
     sound_count: int = 0
+    embedding_count: int = 0
 
     def __post_init__(self) -> None:
         if self.state not in ("live", "removed"):
@@ -196,6 +205,7 @@ class AssetRecord:
         ordinal: Its place in the program, from 0; ids of frames, and those of sounds, run through the
             assets in this order.
         sound_count: Its descriptors of sounds.
+        embedding_count: Its embeddings.
     """
 
     program_id: str
@@ -207,11 +217,14 @@ class AssetRecord:
     frame_count: int
     ordinal: int
     sound_count: int = 0
+    embedding_count: int = 0
 
 
 def count_of(record: ProgramRecord | AssetRecord, kind: Kind) -> int:
-    """How many descriptors of one kind a program or an asset has."""
-    return record.frame_count if kind == "frames" else record.sound_count
+    """How many vectors of one kind a program or an asset has."""
+    if kind == "frames":
+        return record.frame_count
+    return record.sound_count if kind == "sounds" else record.embedding_count
 
 
 @dataclass(frozen=True)
@@ -277,6 +290,48 @@ class StoredClip:
             _check_descriptors(*self.sound)
             if not self.record.sound_model:
                 raise ValueError(f"clip {self.record.clip_id} has sound but names no sound_model")
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureRecord:
+    """What a clip model takes, and gives, of one kept clip.
+
+    Attributes:
+        clip_id: Which clip.
+        kept_at: When its descriptors were kept: of other descriptors these are not the features.
+        picture: (t, d) some of its frames; None where nobody knows, no rows where there is nothing to see.
+        sound: (s, ds) a vector a second; likewise.
+        text: (r,) of its words; None where nobody knows, zeros where it is known to have none.
+        words: The words themselves, a JSON object.
+        text_model: Fingerprint of the model of ``text``; "" without.
+        embedding: (e,) of length 1; None where none was made.
+        embedding_model: Fingerprint of the clip model that made it; "" without.
+
+    Raises:
+        ValueError: The shapes are others, a number is not finite, or a model is not named.
+    """
+
+    clip_id: str
+    kept_at: str
+    picture: Vectors | None = None
+    sound: Vectors | None = None
+    text: Vectors | None = None
+    words: str = "{}"
+    text_model: str = ""
+    embedding: Vectors | None = None
+    embedding_model: str = ""
+
+    def __post_init__(self) -> None:
+        _check_text("clip_id", self.clip_id, empty_ok=False)
+        for name in ("kept_at", "words", "text_model", "embedding_model"):
+            _check_text(name, getattr(self, name))
+        for name, axes in (("picture", 2), ("sound", 2), ("text", 1), ("embedding", 1)):
+            found = getattr(self, name)
+            if found is not None and (found.ndim != axes or not bool(np.isfinite(found).all())):
+                raise ValueError(f"{name} of clip {self.clip_id} must be finite, with {axes} axes")
+        for name in ("text", "embedding"):
+            if (getattr(self, name) is None) != (getattr(self, f"{name}_model") == ""):
+                raise ValueError(f"clip {self.clip_id} must have both {name} and {name}_model, or neither")
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matcher.records import Answer
     from matcher.store import Within
     from matcher.training.descriptor import Training
+    from matcher.training.fusion_run import FusionTraining
 
 PARTLY_DONE = 4
 INTERRUPTED = 130
@@ -1474,6 +1475,130 @@ def _train_descriptor(training: Training, settings: Settings, *, has_grid: bool,
     left_out = len(found) - len(pairs.films)
     summary({"films": len(pairs.films), "left out": left_out}, time.monotonic() - started)
     _exit_by(done=len(pairs.films), failed=left_out)
+
+
+@train_app.command(
+    "fusion",
+    epilog="Examples:  matcher train fusion --store S --clips labels.csv --taxonomy site.toml --out models/1"
+    "  |  matcher train fusion --store S --start 10 --out models/start"
+    "  |  torchrun --nproc-per-node 4 -m matcher train fusion --store S --clips labels.csv --taxonomy"
+    " site.toml --out models/2",
+)
+def train_fusion(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the model; made if need be.")],
+    clips: Annotated[
+        Path | None, typer.Option("--clips", help="CSV file of labels: clip_id,category[,program_id].")
+    ] = None,
+    taxonomy: Annotated[Path | None, typer.Option("--taxonomy", help="TOML file of the categories.")] = None,
+    start: Annotated[
+        int | None,
+        typer.Option(
+            "--start", min=0, help="Epochs of a start without labels, by programs (0; without --clips 30)."
+        ),
+    ] = None,
+    held_out: Annotated[float, typer.Option(help="Share of the programs to judge by.")] = 0.2,
+    epochs: Annotated[int | None, typer.Option(help="Times that every clip is shown, at most (30).")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Clips of a step (512).")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The highest (0.001).")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Of weight matrices (0.01).")] = None,
+    frames_per_clip: Annotated[
+        int | None, typer.Option(help="Frames of a clip in a step, others each time (all).")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Epochs that get no better after which it stops (5).")
+    ] = None,
+    watch: Annotated[str | None, typer.Option(help="What is to get better: loss or accuracy.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another split, order and start.")] = None,
+    train_precision: Annotated[
+        str | None, typer.Option("--precision", help="auto, fp32 or bf16, of the products.")
+    ] = None,
+    checkpoint_steps: Annotated[int | None, typer.Option(help="Steps between checkpoints (1000).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was cut off.")] = False,
+    tensorboard: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of curves.")] = None,
+    note: Annotated[str, typer.Option(help="A line to keep in the model's card.")] = "",
+    store: Store = DEFAULT_STORE,
+    device: DeviceWord = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Train the clip model: picture, sound and text of a clip become one embedding, and answers.
+
+    It learns from the features of the store's kept clips and is judged on whole programs held out. The
+    folder gets model.safetensors with its card (model.json, model.md) when it is done, not before.
+    """
+    from matcher.training.fusion_run import FusionTraining
+    from matcher.training.loop_records import LoopConfig
+
+    if (clips is None) != (taxonomy is None):
+        raise InputError("--clips and --taxonomy belong together")
+    if not 0 < held_out < 1:
+        raise InputError(f"--held-out must be between 0 and 1, got {held_out:g}")
+    words = {
+        "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
+        "weight_decay": weight_decay, "frames_per_clip": frames_per_clip, "patience": patience,
+        "watch": watch, "seed": seed, "precision": train_precision, "checkpoint_steps": checkpoint_steps,
+    }  # fmt: skip
+    loop = LoopConfig(**{name: word for name, word in words.items() if word is not None})  # type: ignore[arg-type]
+    training = FusionTraining(
+        out, loop, start_epochs=(0 if clips else 30) if start is None else start, is_resumed=resume,
+        device=device or "auto", tensorboard=tensorboard, note=note,
+        command=shlex.join(["matcher", *sys.argv[1:]]),
+    )  # fmt: skip
+    labels = None if clips is None or taxonomy is None else (clips, taxonomy)
+    _train_fusion(store, labels, training, _settings(config), held_out=held_out, as_json=json)
+
+
+def _train_fusion(
+    store: str,
+    labels: tuple[Path, Path] | None,
+    training: FusionTraining,
+    settings: Settings,
+    *,
+    held_out: float,
+    as_json: bool,
+) -> None:
+    from matcher.show import print_json, print_table, progress_bar, say, summary
+    from matcher.store import open_catalog, translated
+    from matcher.taxonomy import Taxonomy
+    from matcher.training.fusion_material import (
+        encoders_in_use,
+        lines_of,
+        material_of_labels,
+        material_of_links,
+    )
+    from matcher.training.fusion_run import MODEL, count_steps, table_rows
+    from matcher.training.fusion_run import train_fusion as train
+    from matcher.training.labels import read_labels
+    from matcher.training.processes import is_first_process
+
+    started = time.monotonic()
+    training.check_target()
+    with translated():
+        catalog = open_catalog(store)
+        encoders = encoders_in_use(catalog, settings)
+        if labels is None:
+            material = material_of_links(catalog, encoders, held_out=held_out, seed=training.loop.seed)
+        else:
+            read = read_labels(labels[0], Taxonomy.load(labels[1]))
+            material = material_of_labels(catalog, read, encoders, held_out=held_out, seed=training.loop.seed)
+        is_first = is_first_process()
+        for line in lines_of(material.faults) if is_first else []:
+            say(line)
+        with progress_bar("training", count_steps(material, training)) as bar:
+            card = train(
+                material, training,
+                on_step=lambda step: bar.step(f"epoch {step.epoch + 1}, loss {step.loss:.4g}"),
+            )  # fmt: skip
+    if not is_first:
+        return
+    if as_json:
+        print_json({"out": str(training.out), **card})
+    else:
+        print_table("", ("part", "epochs", "held-out clips", "figure", "value"), table_rows(card))
+    say(f"wrote {training.out / MODEL}; use it with: matcher models use {training.out / MODEL}")
+    summary(
+        {"clips": card["data"]["clips"], "programs": card["data"]["programs"]}, time.monotonic() - started
+    )
 
 
 def _settings(path: Path | None, *, no_sound: bool = False, **words: str | None) -> Settings:

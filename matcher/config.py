@@ -132,6 +132,24 @@ class DecisionSettings(_Section):
         return self
 
 
+class FusionSettings(_Section):
+    """Embeddings of clips and programs, and what rests on them: related programs, and categories.
+
+    Attributes:
+        enabled: Whether embeddings are made and asked.
+        text: The text encoder: ``ngrams``, ``ngrams:D`` or ``open_clip:NAME/PRETRAINED``.
+        ocr: Whether texts are read in the pictures of clips; wants the extra ``ocr``.
+        related: Least confidence of a related program; default that of its calibration.
+        min_confidence: A category less confident is not named.
+    """
+
+    enabled: bool = True
+    text: str = "ngrams"
+    ocr: bool = False
+    related: float | None = Field(None, gt=0, le=1)
+    min_confidence: float = Field(0.5, ge=0, le=1)
+
+
 class Settings(_Section):
     """Everything that can be set."""
 
@@ -141,6 +159,7 @@ class Settings(_Section):
     voting: VotingSettings = VotingSettings()
     sound: SoundSettings = SoundSettings()
     decision: DecisionSettings = DecisionSettings()
+    fusion: FusionSettings = FusionSettings()
 
     def digest(self) -> str:
         """Hash of the resolved settings, 12 hex digits."""

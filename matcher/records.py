@@ -6,13 +6,14 @@ of their own file. Similarities are cosines: higher is better.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index.rows import LinkBasis
+from index.rows import FeatureRecord, LinkBasis
 
 Decision = Literal["linked", "review", "none"]
 #: What a look is of, and what an aligned stretch rests on.
@@ -232,6 +233,32 @@ class Reviewed:
 
 
 @dataclass(frozen=True)
+class Related:
+    """A program that a clip is about.
+
+    Attributes:
+        program_id: Which.
+        title: Of it.
+        confidence: Probability that it is, 0 to 1.
+        similarity: Of the clip's embedding and that of the program's nearest stretch; None where that is far.
+        title_score: How much of a title stands in the clip's words, 0 to 1.
+        matched: The title that does; "" without.
+    """
+
+    program_id: str
+    title: str
+    confidence: float
+    similarity: float | None
+    title_score: float
+    matched: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As an answer shows it."""
+        sources = (("embedding", self.similarity is not None), ("title", self.title_score > 0))
+        return asdict(self) | {"basis": [name for name, there in sources if there]}
+
+
+@dataclass(frozen=True)
 class Failure:
     """Why a file has no answer."""
 
@@ -257,6 +284,9 @@ class Answer:
         patches: Patches of its sound that say something: 0 of a silent clip; None where nobody listened.
         reviewed: What a person said of it, and whether that decides; None where nobody said anything.
         basis: What it rests on, for whoever keeps it.
+        related: Programs that it is about without being cut from them, the most likely first.
+        categories: What it is, on three tiers, as JSON takes it; None where nothing says.
+        features: What its embedding was made of, and that, for whoever keeps it.
     """
 
     clip_id: str
@@ -272,6 +302,9 @@ class Answer:
     patches: int | None = None
     reviewed: Reviewed | None = None
     basis: LinkBasis | None = field(default=None, compare=False)
+    related: tuple[Related, ...] = ()
+    categories: Mapping[str, Any] | None = None
+    features: FeatureRecord | None = field(default=None, compare=False)
 
     @property
     def program_id(self) -> str | None:
@@ -300,7 +333,7 @@ class Answer:
             "links": [_rounded(asdict(link)) for link in self.links] if self.decision == "linked" else [],
             "review": [_rounded(asdict(link)) for link in self.links] if self.decision == "review" else [],
             "candidates": [_rounded(asdict(guess)) for guess in self.candidates],
-            "categories": None,
+            "categories": None if self.categories is None else dict(self.categories),
             "model": self.model,
             "catalog_version": self.catalog_version,
             "error": None if self.error is None else asdict(self.error),
@@ -309,6 +342,7 @@ class Answer:
             "sound": None if self.heard is None else _rounded(asdict(self.heard)),
             "patches": self.patches,
             "reviewed": None if self.reviewed is None else _rounded(asdict(self.reviewed)),
+            "related": [_rounded(related.to_json()) for related in self.related],
         }
 
 

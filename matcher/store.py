@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
     from index.protocols import CatalogIndex, Searchable
     from index.rows import Kind, ProgramRecord
     from index.rows import ModelInfo as StoredModel
+    from matcher.embedding import Encoders, Fusion
     from matcher.linking import Linker
+    from matcher.surroundings import Surroundings
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -130,7 +135,8 @@ def open_live(catalog: Catalog, settings: IndexSettings, *, table: Kind = "frame
         device = "cuda" if settings.device == "gpu" else "cpu"
         kind = None if settings.kind == "auto" else settings.kind
         plan = EnginePlan(kind, device, settings.shards, settings.nprobe)
-        if settings.search == "two-stage":
+        # Embeddings are few: a vector a stretch as it is.
+        if settings.search == "two-stage" and table != "embeddings":
             return TwoStageIndex.open(catalog, plan, table=table, stretches=settings.stretches)
         return LiveIndex.open(
             catalog, kind=kind, device=device, shards=settings.shards, nprobe=settings.nprobe, table=table
@@ -138,14 +144,15 @@ def open_live(catalog: Catalog, settings: IndexSettings, *, table: Kind = "frame
 
 
 def open_every(catalog: Catalog, settings: IndexSettings) -> list[CatalogIndex]:
-    """The live indexes of everything that a catalog holds: its frames, and its sounds if there are any.
+    """The live indexes of everything that a catalog holds: frames, and sounds and embeddings if it has any.
 
     Raises:
         StoreError: The tables are damaged.
         MissingDependencyError: FAISS or the GPU asked for is missing.
     """
-    tables: list[Kind] = ["frames"] if catalog.sound_model is None else ["frames", "sounds"]
-    return [open_live(catalog, settings, table=table) for table in tables]
+    tables: tuple[Kind, ...] = ("frames", "sounds", "embeddings")
+    there = [table for table in tables if catalog.model_of(table) is not None]
+    return [open_live(catalog, settings, table=table) for table in there]
 
 
 def save_caches(
@@ -210,6 +217,99 @@ def linker_over(catalog: Catalog, settings: Settings, live: Searchable, sound: S
     with translated():
         calibration = calibration_of(catalog.place, model, heard)
     return Linker(live, settings, calibration, sound=sound)
+
+
+def default_fusion(catalog: Catalog, settings: Settings) -> Fusion:
+    """The parameter-free embedding of a store, whatever it uses now.
+
+    Raises:
+        InputError: The text encoder is not known.
+    """
+    from matcher.embedding import Fusion, MeanEmbedder
+    from matcher.encoders.text import load_text_encoder
+
+    text = load_text_encoder(settings.fusion.text, device=settings.encoder.device)
+    return Fusion(MeanEmbedder(encoders_of(catalog, text.info)), text)
+
+
+def encoders_of(catalog: Catalog, text: ModelInfo) -> Encoders:
+    """What describes the clips and programs of a store, with a text encoder.
+
+    Raises:
+        InputError: The sound encoder is not known.
+    """
+    from matcher.embedding import Encoders
+
+    # A clip model takes sounds of some size also where there are none yet.
+    return Encoders.of(catalog, text, sound_d=load_sound_encoder("logmel").info.d)
+
+
+def open_fusion(catalog: Catalog, settings: Settings) -> Fusion | None:
+    """What makes the embeddings of a store; None where it has none, or nobody wants any.
+
+    Raises:
+        StoreError: The clip model that made them is lost, or they are another text encoder's.
+    """
+    from matcher.embedding import MEAN, Fusion
+    from matcher.used_models import clip_model_path
+
+    stored = catalog.embedding_model
+    if stored is None or not settings.fusion.enabled:
+        return None
+    fusion = default_fusion(catalog, settings)
+    if stored.name != MEAN:
+        from matcher.fusion.embedder import PREFIX, TrainedEmbedder
+
+        path = clip_model_path(catalog.place, stored.fingerprint)
+        encoders = encoders_of(catalog, fusion.text.info)
+        fusion = Fusion(
+            TrainedEmbedder.load(path, encoders, name=stored.name.removeprefix(PREFIX)), fusion.text
+        )
+    if fusion.info.fingerprint != stored.fingerprint:
+        raise errors.StoreError(
+            f"the embeddings of the store {catalog.place} ({stored.name}) were made with other encoders than"
+            f" now: its sounds came later, or the text encoder is not {fusion.text.info.spec}; make them anew"
+            " with: matcher models use, or leave them out with: enabled = false under [fusion] in --config"
+        )
+    return fusion
+
+
+def open_surroundings(catalog: Catalog, settings: Settings) -> Surroundings | None:
+    """What says of clips what they are about, and what they are; None where a store has no embeddings.
+
+    Raises:
+        StoreError: As :func:`open_fusion`, or the categories that it uses are damaged or lost.
+    """
+    from matcher.related import RelatedSearch
+    from matcher.surroundings import Surroundings
+    from matcher.taxonomy import Taxonomy
+    from matcher.titles import title_candidates
+    from matcher.used_models import UsedModels, categories_folder
+
+    fusion = open_fusion(catalog, settings)
+    if fusion is None:
+        return None
+    used = UsedModels.read(catalog.place)
+    weights = used.weights_for(fusion.info.fingerprint)
+    if settings.fusion.related is not None:
+        weights = replace(weights, bar=settings.fusion.related)
+    live = open_live(catalog, settings.index, table="embeddings")
+    search = RelatedSearch(live, lambda text, k: title_candidates(catalog, text, k=k), weights)
+    categories = None
+    if used.categories:
+        from matcher.categories import CategoryModel
+
+        categories = CategoryModel.load(categories_folder(catalog.place, used.categories))
+        if categories.model not in ("", fusion.info.fingerprint):
+            logger.warning(
+                "the categories that the store uses are of other embeddings than it has now, and are left"
+                " out; train them again: matcher train categories"
+            )
+            categories = None
+    own = {record.program_id: record.categories for record in catalog.programs() if record.categories}
+    paths = sorted({path for paths in own.values() for path in paths})
+    taxonomy = Taxonomy.of_paths(paths) if paths else None
+    return Surroundings(fusion, search, categories, taxonomy, own, settings.fusion.min_confidence)
 
 
 def open_sounds(catalog: Catalog, settings: Settings) -> CatalogIndex | None:

@@ -55,9 +55,8 @@ def test_the_embedding_joins_mean_directions() -> None:
         want: list[float] = []
         for found, d in zip((clip.picture, clip.sound, clip.text), DIMENSIONS, strict=True):
             rows = [] if found is None else np.atleast_2d(found).tolist()
-            mean = [sum(r[j] for r in rows) / len(rows) if rows else 0.0 for j in range(d)]
-            length = math.sqrt(sum(v * v for v in mean))
-            want += [v / length if length else 0.0 for v in mean]
+            rows = [[v / math.sqrt(sum(u * u for u in r)) for v in r] for r in rows]
+            want += [sum(r[j] for r in rows) / len(rows) if rows else 0.0 for j in range(d)]
         length = math.sqrt(sum(v * v for v in want))
         np.testing.assert_allclose(row, [v / length if length else 0.0 for v in want], atol=1e-6)
     assert (got[3] == 0).all()
@@ -76,6 +75,16 @@ def test_full_clips_compare_by_the_mean_of_their_modalities_cosines() -> None:
         cosine(a.picture[0], b.picture[0]), cosine(a.sound[0], b.sound[0]), cosine(a.text, b.text)
     ]  # fmt: skip
     assert float(x @ y) == pytest.approx(sum(cosines) / 3, abs=1e-6)
+
+
+def test_a_modality_whose_rows_disagree_counts_less() -> None:
+    agreed, torn = np.array([[1, 0, 0]] * 2, np.float32), np.array([[1, 0, 0], [0, 1, 0]], np.float32)
+    sound = np.array([[0, 1]], np.float32)
+    rows = parameter_free_embedding(
+        [ClipFeatures(agreed, sound), ClipFeatures(torn, sound)], dimensions=DIMENSIONS
+    )
+    shares = np.square(rows[:, :3]).sum(axis=1)
+    np.testing.assert_allclose(shares, [1 / 2, 1 / 3], atol=1e-6)  # lengths 1 and sqrt(1/2) beside 1
 
 
 def test_no_clips_have_no_rows_and_frames_that_cancel_no_direction() -> None:

@@ -165,7 +165,7 @@ def load_timm(name: str, *, checkpoint: Path | None, device: Device, spec: str) 
         raise
     except Exception as error:  # the hub client raises whatever its transport raises
         raise InputError(
-            f"cannot load the weights of timm:{name} ({_first_line(error)}); fetch them once and pass"
+            f"cannot load the weights of timm:{name} ({first_line(error)}); fetch them once and pass"
             f" timm:{name}@FILE"
         ) from error
     config = backbone.pretrained_cfg
@@ -180,22 +180,31 @@ def load_open_clip(name: str, pretrained: str, *, device: Device, spec: str) -> 
     Raises:
         InputError: There is no such model or its weights cannot be had.
     """
-    import open_clip
-
-    if name not in open_clip.list_models():
-        raise InputError(f"open_clip has no model {name!r}; see open_clip.list_models()")
-    try:
-        model = open_clip.create_model(name, pretrained=pretrained, precision="fp32")
-    except Exception as error:  # as above: hub, file and format errors differ by version
-        raise InputError(
-            f"cannot load open_clip:{name}/{pretrained} ({_first_line(error)}); for a local file pass"
-            f" open_clip:{name}/FILE"
-        ) from error
+    model = open_clip_model(name, pretrained)
     mean, std = model.visual.image_mean, model.visual.image_std
     size = model.visual.image_size
     side = int(size if isinstance(size, int) else size[0])
     module = ClipImageTower(model, tuple(mean or (0.5,) * 3), tuple(std or (0.5,) * 3))
     return _wrap(module, f"open_clip:{name}", spec=spec, side=side, device=device)
+
+
+def open_clip_model(name: str, pretrained: str) -> Any:
+    """An open_clip model in fp32 on the CPU; ``pretrained`` is a tag or a local file.
+
+    Raises:
+        InputError: There is no such model or its weights cannot be had.
+    """
+    import open_clip
+
+    if name not in open_clip.list_models():
+        raise InputError(f"open_clip has no model {name!r}; see open_clip.list_models()")
+    try:
+        return open_clip.create_model(name, pretrained=pretrained, precision="fp32")
+    except Exception as error:  # as above: hub, file and format errors differ by version
+        raise InputError(
+            f"cannot load open_clip:{name}/{pretrained} ({first_line(error)}); for a local file pass"
+            f" open_clip:{name}/FILE"
+        ) from error
 
 
 def architecture_of(checkpoint: Path) -> str:
@@ -217,7 +226,7 @@ def architecture_of(checkpoint: Path) -> str:
             stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
             name = stored.get("architecture", stored.get("arch")) if isinstance(stored, dict) else None
     except Exception as error:  # unpickling and parsing raise anything on a foreign file
-        raise InputError(f"cannot read checkpoint {checkpoint} ({_first_line(error)})") from error
+        raise InputError(f"cannot read checkpoint {checkpoint} ({first_line(error)})") from error
     if not isinstance(name, str):
         raise InputError(f"{checkpoint} does not say its architecture: pass timm:NAME@{checkpoint}")
     return name.removeprefix("timm:")
@@ -251,6 +260,7 @@ def _wrap(module: nn.Module, architecture: str, *, spec: str, side: int, device:
     return TorchEncoder(module, ModelInfo(spec=spec, fingerprint=mark, d=d), input_side=side, device=device)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """An error's kind and the beginning of what it says, for a message of one line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__

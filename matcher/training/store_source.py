@@ -1,0 +1,178 @@
+"""Features of a store's clips, read as they are needed and never all at once.
+
+Shape letters: ``N`` clips, ``B`` of them in a batch, ``T`` rows (frames, sound patches) of a clip, ``D``
+dimensions of a modality, ``P``, ``Q`` and ``R`` those of picture, sound and text.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from matcher.errors import StoreError
+from matcher.fusion.batch import ClipBatch
+from matcher.fusion.features import ClipFeatures, ModalityState
+from matcher.training.block_sampler import BLOCK, WINDOW
+from matcher.training.packed_clips import PackedClips, Ragged
+
+
+class FeatureReader(Protocol):
+    """Features of N clips of a store as they were at one moment."""
+
+    def __len__(self) -> int:
+        """N."""
+        ...
+
+    def read(self, positions: NDArray[np.int64]) -> Any:
+        """Rows of the table.
+
+        Args:
+            positions: Of clips, ascending and none twice.
+
+        Returns:
+            A ``pyarrow.Table`` or ``RecordBatch``, one row a position and in their order, with the columns
+            ``picture``, ``sound`` and ``text``: binary, half-precision numbers row by row, null where nobody
+            knows, empty where there is nothing.
+        """
+        ...
+
+
+class StoreSource:
+    """Clips of a store, for :class:`~matcher.training.fusion_data.Labelled`.
+
+    Blocks of consecutive clips are read whole, and the last ones kept: a
+    :class:`~matcher.training.block_sampler.BlockSampler` of the same block size draws from a window of them,
+    so each is read once an epoch.
+
+    Args:
+        reader: Reads rows.
+        dimensions: P, Q and R.
+        block: Clips that are read at once.
+        keep: Blocks to keep: two windows, as a batch may reach into the next one.
+    """
+
+    def __init__(
+        self,
+        reader: FeatureReader,
+        dimensions: tuple[int, int, int],
+        *,
+        block: int = BLOCK,
+        keep: int = 2 * WINDOW,
+    ) -> None:
+        self._reader, self._dimensions = reader, dimensions
+        self._block, self._keep = block, keep
+        self._kept: OrderedDict[int, PackedClips] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._reader)
+
+    @property
+    def dimensions(self) -> tuple[int, int, int]:
+        """P, Q and R."""
+        return self._dimensions
+
+    def read(self, rows: NDArray[np.int64]) -> list[ClipFeatures]:
+        """The clips at ``rows`` (B,).
+
+        Raises:
+            StoreError: Stored features are not as they should be.
+        """
+        return [self._packed(int(row) // self._block).read(np.array([row % self._block]))[0] for row in rows]
+
+    def batch(self, rows: NDArray[np.int64]) -> ClipBatch:
+        """The clips at ``rows`` (B,), padded to the longest.
+
+        Raises:
+            StoreError: Stored features are not as they should be.
+        """
+        numbers = rows // self._block
+        places = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
+        parts = [self._packed(int(numbers[at[0]])).batch(rows[at] % self._block) for at in places]
+        if len(parts) == 1:
+            return parts[0]
+        return _laid_out(parts, places, len(rows)) if parts else self._packed(0).batch(rows)
+
+    def _packed(self, number: int) -> PackedClips:
+        with self._lock:
+            found = self._kept.pop(number, None)
+            if found is None:
+                end = min((number + 1) * self._block, len(self._reader))
+                positions = np.arange(number * self._block, end)
+                found = packed_of(self._reader.read(positions), self._dimensions)
+            self._kept[number] = found
+            while len(self._kept) > self._keep:
+                self._kept.popitem(last=False)
+            return found
+
+
+def packed_of(table: Any, dimensions: tuple[int, int, int]) -> PackedClips:
+    """What :meth:`FeatureReader.read` gave, as arrays over the same memory.
+
+    Raises:
+        StoreError: A clip's bytes are no whole rows of these dimensions, or not finite.
+    """
+    picture, no_picture = _column(table, "picture", dimensions[0])
+    sound, no_sound = _column(table, "sound", dimensions[1])
+    words, no_text = _column(table, "text", dimensions[2])
+    counts = np.diff(words.starts)
+    if (counts > 1).any():
+        raise StoreError(
+            f"a clip's stored text has {counts.max()} x {dimensions[2]} numbers; describe the clips again"
+        )
+    text = np.zeros((len(counts), dimensions[2]), np.float16)
+    text[counts == 1] = words.rows
+    is_there = np.stack([np.diff(picture.starts) > 0, np.diff(sound.starts) > 0, text.any(axis=1)], axis=1)
+    states = np.where(is_there, ModalityState.PRESENT, ModalityState.SILENT).astype(np.int64)
+    states[np.stack([no_picture, no_sound, no_text], axis=1)] = ModalityState.MISSING
+    try:
+        return PackedClips(picture, sound, text, states)
+    except ValueError as error:
+        raise StoreError(f"stored features: {error}; describe the clips again") from error
+
+
+def _column(table: Any, name: str, d: int) -> tuple[Ragged, NDArray[np.bool_]]:
+    """A column's rows, and which clips have null."""
+    import pyarrow as pa
+
+    column = table.column(name)
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+        if isinstance(column, pa.ChunkedArray):  # of no chunk, or more than one array can hold
+            column = pa.concat_arrays(column.chunks or [pa.array([], pa.large_binary())])
+    is_null: NDArray[np.bool_] = column.is_null().to_numpy(zero_copy_only=False)
+    filled = column.fill_null(b"").cast(pa.large_binary())
+    _, offsets, data = filled.buffers()
+    ends = np.frombuffer(offsets, np.int64)[filled.offset : filled.offset + len(filled) + 1]
+    if (np.diff(ends) % (2 * d)).any():
+        wrong = int(np.diff(ends)[np.flatnonzero(np.diff(ends) % (2 * d))[0]])
+        raise StoreError(
+            f"a clip's stored {name} has {wrong} bytes, which are no rows of {d} numbers: another encoder"
+            " made them; describe the clips again"
+        )
+    raw = np.frombuffer(b"" if data is None else data, np.uint8)[ends[0] : ends[-1]]
+    rows = np.frombuffer(raw, np.float16).reshape(-1, d)
+    return Ragged(rows, (ends - ends[0]) // (2 * d)), is_null
+
+
+def _laid_out(parts: list[ClipBatch], places: list[NDArray[np.int64]], n: int) -> ClipBatch:
+    """Batches of a few clips each as one of ``n``, each clip at its place."""
+
+    def joined(name: str) -> torch.Tensor:
+        found = [getattr(part, name).numpy() for part in parts]
+        shape = (n, *(max(one.shape[axis] for one in found) for axis in range(1, found[0].ndim)))
+        whole = np.zeros(shape, found[0].dtype)
+        for at, one in zip(places, found, strict=True):
+            if one.ndim > 1:
+                whole[at, : one.shape[1]] = one
+            else:
+                whole[at] = one
+        return torch.from_numpy(whole)
+
+    names = ("picture", "picture_mask", "sound", "sound_mask", "text", "states")
+    return ClipBatch(**{name: joined(name) for name in names})

@@ -1,0 +1,110 @@
+"""Features of a store by column and batch, against the same clips in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from matcher.errors import StoreError
+from matcher.fusion.features import ClipFeatures, ModalityState
+from matcher.training.block_sampler import BlockSampler
+from matcher.training.fusion_data import ArraySource, BatchSource, ClipSource
+from matcher.training.store_source import StoreSource, packed_of
+
+DIMENSIONS = (3, 2, 2)
+NAMES = ("picture", "picture_mask", "sound", "sound_mask", "text", "states")
+
+
+def clips(n: int) -> list[ClipFeatures]:
+    rng = np.random.default_rng(0)
+
+    def some(length: int, d: int) -> np.ndarray:
+        return rng.normal(size=(length, d)).astype(np.float16).astype(np.float32)
+
+    return [
+        ClipFeatures(
+            None if i % 7 == 3 else some(i % 5, 3),
+            None if i % 3 == 1 else some(i % 2, 2),
+            [None, np.zeros(2, np.float32), some(1, 2)[0]][i % 3],
+        )
+        for i in range(n)
+    ]
+
+
+class Reader:
+    """A table in memory that counts what is read."""
+
+    def __init__(self, features: list[ClipFeatures]) -> None:
+        def raw(one: np.ndarray | None) -> bytes | None:
+            return None if one is None else one.astype(np.float16).tobytes()
+
+        columns = {
+            name: pa.array([raw(clip.of(name)) for clip in features], pa.binary())
+            for name in ("picture", "sound", "text")
+        }
+        self.table = pa.table(columns).combine_chunks()
+        self.asked: list[list[int]] = []
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def read(self, positions: np.ndarray) -> pa.RecordBatch:
+        self.asked.append(positions.tolist())
+        # A slice of a larger table, whose buffers do not begin with its rows.
+        return self.table.slice(int(positions[0]), len(positions)).to_batches()[0]
+
+
+def test_batches_are_those_of_the_same_clips_in_memory() -> None:
+    features = clips(50)
+    source: ClipSource = StoreSource(Reader(features), DIMENSIONS, block=8, keep=2)
+    assert isinstance(source, BatchSource)
+    assert len(source) == 50
+    memory = ArraySource(features, DIMENSIONS)
+    rng = np.random.default_rng(1)
+    for n in (0, 1, 3, 20):
+        rows = rng.integers(0, 50, n)
+        for name in NAMES:
+            got, want = getattr(source.batch(rows), name), getattr(memory.batch(rows), name)
+            assert torch.equal(got, want), (n, name)
+        for one, other in zip(source.read(rows), memory.read(rows), strict=True):
+            for name in ("picture", "sound", "text"):
+                np.testing.assert_array_equal(one.of(name), other.of(name))
+
+
+def test_an_epoch_reads_every_block_once_and_whole() -> None:
+    reader = Reader(clips(100))
+    source = StoreSource(reader, DIMENSIONS, block=10, keep=6)
+    for rows in BlockSampler(np.arange(100), batch_size=7, seed=0, block=10, window=3).epoch(0):
+        source.batch(rows)
+    assert sorted(reader.asked) == [list(range(start, start + 10)) for start in range(0, 100, 10)]
+
+
+def test_null_is_unknown_and_empty_is_nothing_and_zeros_are_no_text() -> None:
+    table = pa.record_batch(
+        {
+            "picture": pa.array([None, b"", np.ones(6, np.float16).tobytes()]),
+            "sound": pa.array([None, b"", np.ones(2, np.float16).tobytes()]),
+            "text": pa.array([None, b"", np.zeros(2, np.float16).tobytes()]),
+        }
+    )
+    present, missing, silent = ModalityState.PRESENT, ModalityState.MISSING, ModalityState.SILENT
+    assert packed_of(table, DIMENSIONS).states.tolist() == [
+        [missing] * 3, [silent] * 3, [present, present, silent],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "said"),
+    [
+        ("picture", [1.0] * 4, "picture has 8 bytes, which are no rows of 3 numbers"),
+        ("text", [1.0] * 4, "text has 2 x 2 numbers"),
+        ("sound", [np.nan, 1.0], "sound holds numbers that are not finite"),
+    ],
+)
+def test_stored_bytes_that_do_not_fit_are_said(name: str, numbers: list[float], said: str) -> None:
+    empty: dict[str, pa.Array] = {one: pa.array([b""]) for one in ("picture", "sound", "text")}
+    table = pa.record_batch({**empty, name: pa.array([np.array(numbers, np.float16).tobytes()])})
+    with pytest.raises(StoreError, match=said):
+        packed_of(table, DIMENSIONS)
