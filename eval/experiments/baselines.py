@@ -106,7 +106,7 @@ def fit_regression(
         validation: Likewise, of other programs.
         n_classes: C.
     """
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+    from sklearn.linear_model import LogisticRegression
 
     best: tuple[float, Regression] | None = None
     previous: Any = None

@@ -129,13 +129,13 @@ class Parts:
 class Sizes:
     """How many programs of each tier-3 class, and clips of each program, the parts hold.
 
-    54 classes of 10 programs of 6 clips are 3,240 clips to learn from: about what a person labels in a
-    week, and what one core trains on in seconds.
+    36 classes of 80 programs of 2 clips are 5,760 clips to learn from. Many programs with few clips each:
+    what is learned must hold for programs never seen, and a site has tens of thousands of them.
     """
 
-    train: tuple[int, int] = (10, 6)
-    validation: tuple[int, int] = (3, 4)
-    test: tuple[int, int] = (5, 4)
+    train: tuple[int, int] = (80, 2)
+    validation: tuple[int, int] = (10, 2)
+    test: tuple[int, int] = (20, 2)
 
 
 def make_parts(difficulty: Difficulty, *, seed: int, sizes: Sizes | None = None) -> Parts:

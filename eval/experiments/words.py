@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from matcher.encoders.text import NgramTextEncoder
+
 LANGUAGES = ("zh", "en")
 #: Synonyms of a class in each language: a model has to learn several words for one thing.
 N_SYNONYMS = 2
@@ -65,7 +67,7 @@ def join_words(language: str, words: Sequence[str]) -> str:
 
 
 def encode_titles(titles: Sequence[str], d: int) -> NDArray[np.float32]:
-    """Hashed character n-grams, which serve both languages.
+    """By the program's own text encoder, which hashes what Chinese and English words are made of.
 
     Args:
         titles: n of them; an empty one becomes zeros.
@@ -74,10 +76,4 @@ def encode_titles(titles: Sequence[str], d: int) -> NDArray[np.float32]:
     Returns:
         (n, d) float32 rows of length 1.
     """
-    from sklearn.feature_extraction.text import HashingVectorizer  # type: ignore[import-untyped]
-
-    if not titles:
-        return np.zeros((0, d), np.float32)
-    hashing = HashingVectorizer(analyzer="char_wb", ngram_range=(1, 3), n_features=d, dtype=np.float32)
-    vectors: NDArray[np.float32] = hashing.transform(titles).toarray()
-    return vectors
+    return NgramTextEncoder(d).encode(titles)
