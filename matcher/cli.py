@@ -1446,6 +1446,40 @@ def eval_link(
 
 
 @eval_app.command(
+    "experiment",
+    epilog="Examples:  matcher eval experiment main  |  matcher eval experiment pooling --seeds 5 --out"
+    " runs/pooling",
+)
+def eval_experiment(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="main, difficulty, title-shortcut, pooling, gating, experts, missing, twins, tiers, growth."
+        ),
+    ],
+    seeds: Annotated[int, typer.Option(min=1, help="Worlds of clips, each with trainings of its own.")] = 3,
+    scale: Annotated[str, typer.Option(help="small (minutes on two cores) or gpu.")] = "small",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the table, all values and a picture.", file_okay=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Put one claim about the clip model to the test, on generated clips of known difficulty."""
+    from eval.experiments.catalogue import run_experiment, write_result
+    from matcher.show import print_json, print_table, say
+
+    result = run_experiment(name, n_seeds=seeds, scale=scale, on_step=say)
+    if out is not None:
+        write_result(result, out)
+    if json:
+        for line in result.to_json():
+            print_json(line)
+    else:
+        print_table(f"{result.name}: {result.claim}", result.columns(), result.cells())
+    say(f"{len(result.rows)} conditions, {len(result.seeds)} seeds, {result.seconds:.0f} s")
+
+
+@eval_app.command(
     "sound",
     epilog="Examples:  matcher eval sound --films films --out runs/sound  |  matcher eval sound --films films"
     " --material runs/full/material --hops 0.5,1 --out runs/hops",
