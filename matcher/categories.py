@@ -1,7 +1,11 @@
 """The three tiers of a clip: heads and examples together, consistent down the tree.
 
 Every tier has a head of its own, trained and released apart; a class that no head knows is answered by its
-examples. **The rule of the tree**: a category is never more probable than the one above it, nor than any
+examples. A head whose classes exclude each other (its ``rivalry``) gives all of a clip to those that it
+knows, for it cannot know of others. Where examples say that a clip is of a new class with probability p, the
+head's classes share what is left, 1 - rivalry * p each time.
+
+**The rule of the tree**: a category is never more probable than the one above it, nor than any
 above that; where it came out so, it is lowered to it. Nothing is raised and upper tiers are left as they are,
 so that a new head of tier 3 changes no answer of tiers 1 and 2, which stay as calibrated as they were. A
 category that neither a head nor an example answers is as probable as the most probable one below it, which is
@@ -207,6 +211,8 @@ class CategoryModel:
         raw = [np.full((n, len(self.taxonomy.tier(tier))), np.nan) for tier in self._tiers]
         for part, columns in self._columns:
             p = part.probabilities(x)
+            if isinstance(part, TierHead):
+                p *= np.nanprod(1 - part.rivalry * raw[part.tier - 1], axis=1, keepdims=True)
             for column, category in columns:
                 raw[category.tier - 1][:, self.taxonomy.index_of(category)] = p[:, column]
         parents = [self.taxonomy.parents_array(tier) for tier in self._tiers[1:]]
@@ -253,13 +259,19 @@ class CategoryModel:
 
     @cached_property
     def _columns(self) -> list[tuple[TierHead | ExampleBank, list[tuple[int, Category]]]]:
-        """Which category each column of each part is; heads come last, so that theirs hold."""
-        parts: list[TierHead | ExampleBank] = [*self.heads]
-        if self.bank is not None and self.bank.class_paths:
-            parts.insert(0, self.bank)
-        found = [[(c, self.taxonomy.find(path)) for c, path in enumerate(part.class_paths)] for part in parts]
-        known = [[(column, one) for column, one in columns if one is not None] for columns in found]
-        return list(zip(parts, known, strict=True))
+        """Which category each column of each part is: the bank's that no head knows, then the heads'."""
+        heads = [(head, self._found(head)) for head in self.heads]
+        learned = {category.path for _, columns in heads for _, category in columns}
+        parts: list[tuple[TierHead | ExampleBank, list[tuple[int, Category]]]] = []
+        if self.bank is not None:
+            new = [(column, one) for column, one in self._found(self.bank) if one.path not in learned]
+            parts.append((self.bank, new))
+        parts += heads
+        return [(part, columns) for part, columns in parts if columns]
+
+    def _found(self, part: TierHead | ExampleBank) -> list[tuple[int, Category]]:
+        found = [(column, self.taxonomy.find(path)) for column, path in enumerate(part.class_paths)]
+        return [(column, one) for column, one in found if one is not None]
 
     @cached_property
     def _bases(self) -> dict[str, Basis]:

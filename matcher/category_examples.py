@@ -1,10 +1,11 @@
 """Categories from a handful of examples: answered by likeness until a head is trained.
 
 A class is the mean direction of its examples, as prototypical networks have it (Snell et al. 2017): with the
-mean of all labelled clips taken off first, or every clip would be alike. How alike a clip is becomes a
-probability by a logistic map, which depends on the number of examples too: a mean of two wanders more than a
-mean of twenty. ``matcher train categories`` fits the map on classes that it knows well, of each of which it
-pretends to know a few examples alone; until then it is a fixed one, and says so.
+mean of all labelled clips taken off first, or every clip would be alike, and in a metric that discounts what
+clips of one class differ by anyway (their programs' sets and faces), as far as known classes tell. How alike
+a clip is becomes a probability by a logistic map, which depends on the number of examples too: a mean of two
+wanders more than a mean of twenty. ``matcher train categories`` fits metric and map on classes that it knows
+well; until then the metric is the plain one and the map a fixed guess, and it says so.
 
 Shape letters: ``N`` clips, ``D`` dimensions, ``M`` examples, ``C`` classes of the bank.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -72,6 +73,7 @@ class ExampleBank:
         paths: (M,) category of each, on any tier; a clip of several comes several times.
         center: (D,) the mean embedding of labelled clips; of the examples where nothing else is known.
         likeness: The map to probabilities.
+        metric: (D, D) that centred embeddings are multiplied by; None for none.
         model: Fingerprint of the model that made the embeddings.
 
     Raises:
@@ -82,6 +84,7 @@ class ExampleBank:
     paths: tuple[str, ...]
     center: NDArray[np.float32]
     likeness: LikenessMap = FIXED_MAP
+    metric: NDArray[np.float32] | None = None
     model: str = ""
 
     def __post_init__(self) -> None:
@@ -89,7 +92,10 @@ class ExampleBank:
             raise ValueError(f"{len(self.paths)} examples need vectors (M, D), got {self.vectors.shape}")
         if self.center.shape != self.vectors.shape[1:]:
             raise ValueError(f"center {self.center.shape} does not fit vectors {self.vectors.shape}")
-        if not (np.isfinite(self.vectors).all() and np.isfinite(self.center).all()):
+        if self.metric is not None and self.metric.shape != self.center.shape * 2:
+            raise ValueError(f"metric {self.metric.shape} does not fit vectors {self.vectors.shape}")
+        arrays = (self.vectors, self.center, np.zeros(1) if self.metric is None else self.metric)
+        if not all(np.isfinite(one).all() for one in arrays):
             raise ValueError("it holds numbers that are not finite")
 
     @cached_property
@@ -109,7 +115,7 @@ class ExampleBank:
             ValueError: The vectors have other dimensions.
         """
         joined = np.concatenate([self.vectors, vectors])
-        return ExampleBank(joined, (*self.paths, *paths), self.center, self.likeness, self.model)
+        return replace(self, vectors=joined, paths=(*self.paths, *paths))
 
     def probabilities(self, x: NDArray[np.float32]) -> Floats:
         """(N, C) of embeddings (N, D), by the likeness map.
@@ -120,24 +126,29 @@ class ExampleBank:
         return logistic(self.likeness.log_odds(self.likenesses(x), self.counts))
 
     def likenesses(self, x: NDArray[np.float32]) -> Floats:
-        """(N, C) cosines between embeddings (N, D) and the mean direction of each class, all centred.
+        """(N, C) cosines between embeddings (N, D) and the mean direction of each class, in the metric.
 
         Raises:
             ValueError: The embeddings have other dimensions.
         """
         if x.ndim != 2 or x.shape[1] != self.vectors.shape[1]:
             raise ValueError(f"embeddings must be (N, {self.vectors.shape[1]}), got {x.shape}")
-        cosines: Floats = (unit_rows(x - self.center) @ self._prototypes.T).astype(np.float64)
+        cosines: Floats = (self._directions(x) @ self._prototypes.T).astype(np.float64)
         return cosines
 
     @cached_property
     def _prototypes(self) -> NDArray[np.float32]:
         """(C, D) of length 1."""
-        centered = unit_rows(self.vectors - self.center)
+        directions = self._directions(self.vectors)
         places = {path: place for place, path in enumerate(self.class_paths)}
         sums = np.zeros((len(places), self.vectors.shape[1]))
-        np.add.at(sums, np.array([places[path] for path in self.paths], dtype=np.int64), centered)
+        np.add.at(sums, np.array([places[path] for path in self.paths], dtype=np.int64), directions)
         return unit_rows(sums)
+
+    def _directions(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, D) of length 1, centred and in the metric."""
+        centered = x - self.center
+        return unit_rows(centered if self.metric is None else centered @ self.metric)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -146,6 +157,8 @@ class ExampleBank:
         words = [REVISION, self.paths, own.slope, own.per_log, own.both, own.bias, self.model]
         digest = hashlib.sha256(json.dumps(words).encode())
         digest.update(self.vectors.astype(np.float32).tobytes() + self.center.astype(np.float32).tobytes())
+        if self.metric is not None:
+            digest.update(self.metric.astype(np.float32).tobytes())
         return digest.hexdigest()[:12]
 
     def save(self, path: Path) -> None:
@@ -155,7 +168,8 @@ class ExampleBank:
     def to_bytes(self) -> bytes:
         """The content of a file."""
         words = {"paths": list(self.paths), "likeness": vars(self.likeness), "model": self.model}
-        return pack(_KEY, REVISION, words, {"vectors": self.vectors, "center": self.center})
+        tensors = {"vectors": self.vectors, "center": self.center}
+        return pack(_KEY, REVISION, words, tensors | ({} if self.metric is None else {"metric": self.metric}))
 
     @classmethod
     def load(cls, path: Path) -> ExampleBank:
@@ -180,6 +194,7 @@ class ExampleBank:
                 tuple(words["paths"]),
                 tensors["center"],
                 LikenessMap(**words["likeness"]),
+                tensors.get("metric"),
                 words["model"],
             )
         except (KeyError, TypeError, ValueError) as error:

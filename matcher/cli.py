@@ -1314,7 +1314,7 @@ def bench_fusion(
         return
     print_table(
         f"fusion, {bench.frames} frames a clip, {bench.engine}, {bench.processor}",
-        ("way", "clips/s", "by the processor's time", "ratio"),
+        ("way", "clips/s", "ratio", "by the processor's time", "ratio"),
         table_rows(bench),
     )
     for line in goal_lines(bench.goals):
@@ -1598,6 +1598,69 @@ def _train_descriptor(training: Training, settings: Settings, *, has_grid: bool,
     _exit_by(done=len(pairs.films), failed=left_out)
 
 
+@train_app.command(
+    "categories",
+    epilog="Examples:  matcher train categories --store S --clips labels.csv --taxonomy site.toml --out cats"
+    " && matcher models use --categories cats --store S  |  matcher train categories --clips labels.csv"
+    " --taxonomy site.toml --tier 3 --augment mix-up --out cats",
+)
+def train_categories(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the heads; made if need be.")],
+    clips: Annotated[
+        Path, typer.Option("--clips", help="CSV file of labels: clip_id,category[,program_id].")
+    ],
+    taxonomy: Annotated[Path, typer.Option("--taxonomy", help="TOML file of the categories.")],
+    tier: Annotated[
+        list[int] | None, typer.Option(min=1, max=3, help="Which tier; may be repeated. Default all.")
+    ] = None,
+    head: Annotated[str | None, typer.Option(help="experts or logistic.")] = None,
+    augment: Annotated[
+        list[str] | None,
+        typer.Option(help="mix-up, dropout or noise, for categories of few clips; may be repeated."),
+    ] = None,
+    min_examples: Annotated[
+        int | None, typer.Option(min=2, help="Clips from which on a category is learned by a head.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another split and start.")] = 0,
+    store: Store = DEFAULT_STORE,
+    json: Json = False,
+) -> None:
+    """Train the heads of the tiers on the embeddings of kept clips, each tier apart.
+
+    A head of another tier that lies in the folder stays, so a new category re-trains its own tier alone.
+    Categories of few clips are answered by those clips, as examples, until there are more.
+    """
+    from matcher.show import print_json, print_table, say, summary
+    from matcher.store import open_catalog, translated
+    from matcher.taxonomy import Taxonomy
+    from matcher.training.category_run import train_categories as train
+    from matcher.training.head_config import HeadTraining
+    from matcher.training.labels import read_labels
+    from matcher.training.store_embeddings import StoreEmbeddings, with_programs
+
+    started = time.monotonic()
+    tree = Taxonomy.load(taxonomy)
+    config = HeadTraining.of_words(head=head, augment=augment or (), min_examples=min_examples, seed=seed)
+    with translated():
+        catalog = open_catalog(store)
+        labels = with_programs(read_labels(clips, tree), catalog)
+        tiers = tier or list(range(1, tree.n_tiers + 1))
+        run = train(StoreEmbeddings(catalog), labels, tiers=tiers, folder=out, config=config)
+    for fault in run.faults:
+        say(fault.message)
+    if json:
+        print_json(run.words())
+    else:
+        columns, *rows = run.table()
+        print_table("", columns, rows)
+    say(f"wrote {out}; use it with: matcher models use --categories {shlex.quote(str(out))}")
+    counts = {
+        "learned": sum(0 if one.head is None else len(one.head.class_paths) for one in run.tiers),
+        "by examples": sum(one.n_by_examples for one in run.tiers),
+    }
+    summary(counts, time.monotonic() - started)
+
+
 @models_app.command("list", epilog="Example:  matcher models list --store S --json")
 def models_list(store: Store = DEFAULT_STORE, json: Json = False) -> None:
     """Every model that the store has, and which are in use."""
@@ -1743,6 +1806,10 @@ def train_fusion(
     batch_size: Annotated[int | None, typer.Option(help="Clips of a step (512).")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The highest (0.001).")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Of weight matrices (0.01).")] = None,
+    program_weight: Annotated[
+        float | None,
+        typer.Option(help="How much it counts that clips of a program lie together, beside the labels (0)."),
+    ] = None,
     frames_per_clip: Annotated[
         int | None, typer.Option(help="Frames of a clip in a step, others each time (all).")
     ] = None,
@@ -1777,7 +1844,8 @@ def train_fusion(
         raise InputError(f"--held-out must be between 0 and 1, got {held_out:g}")
     words = {
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
-        "weight_decay": weight_decay, "frames_per_clip": frames_per_clip, "patience": patience,
+        "weight_decay": weight_decay, "program_weight": program_weight, "frames_per_clip": frames_per_clip,
+        "patience": patience,
         "watch": watch, "seed": seed, "precision": train_precision, "checkpoint_steps": checkpoint_steps,
     }  # fmt: skip
     loop = LoopConfig(**{name: word for name, word in words.items() if word is not None})  # type: ignore[arg-type]

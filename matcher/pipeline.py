@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from index.rows import ClipRecord, ModelInfo, NewAsset, NewProgram, StoredClip, now_utc
 from matcher.agreement import LEAST_STANDING
 from matcher.changes import link_record
-from matcher.clip_features import Words, program_words
+from matcher.clip_features import Words, evenly, program_words
 from matcher.config import Settings
 from matcher.considered import Considered
 from matcher.decode import Sampling
@@ -42,6 +42,8 @@ Describer = Callable[[Iterable[Path]], Iterator[Described]]
 
 #: A rough listening takes every so manyth patch.
 ROUGH = 2
+#: Pictures of a clip in which texts are read, evenly: each takes some tenths of a second.
+READ_PICTURES = 24
 #: Clips whose descriptors and links are committed together: LanceDB pays by the commit.
 KEEP_BATCH = 64
 
@@ -311,7 +313,8 @@ def _text_reader(settings: Settings) -> TextReader | None:
 
 def read_captions(reader: TextReader, album: Album) -> tuple[str, ...]:
     """The texts that are seen in a clip's pictures, each once, in time order."""
-    found = reader.read(zip(album.t_seconds, album.pictures, strict=True))
+    rows = evenly(len(album.pictures), READ_PICTURES)
+    found = reader.read((album.t_seconds[row], album.pictures[row]) for row in rows)
     return tuple(dict.fromkeys(caption.text for caption in found))
 
 

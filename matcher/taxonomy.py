@@ -28,7 +28,7 @@ import hashlib
 import json
 import tomllib
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -107,7 +107,7 @@ class Taxonomy:
     Attributes:
         name: Of the taxonomy.
         version: Which one of it.
-        categories: Every node, a parent before its children.
+        categories: Every node; given with a parent before its children, and kept depth first, as in the file.
         n_tiers: How many tiers there are; each holds a category.
 
     Raises:
@@ -126,6 +126,8 @@ class Taxonomy:
         if deepest > self.n_tiers:
             raise ValueError(f"tiers is {self.n_tiers}, but there is a category on tier {deepest}; raise it")
         _check_names(self.categories)
+        # So that a taxonomy is the same, columns of heads included, before it is saved and after.
+        object.__setattr__(self, "categories", tuple(_depth_first(self.categories)))
         if not self.tier(1):
             raise ValueError("it has no category; write [[category]] and a name")
         empty = next((tier for tier in range(2, self.n_tiers + 1) if not self.tier(tier)), None)
@@ -187,7 +189,7 @@ class Taxonomy:
         lines = [f"name = {_quoted(self.name)}", f"version = {_quoted(self.version)}"]
         if self.n_tiers != TIERS:
             lines.append(f"tiers = {self.n_tiers}")
-        for one in self._depth_first(""):
+        for one in self.categories:
             table = ".".join(["category"] * one.tier)
             lines += ["", f"[[{table}]]", f"name = {_quoted(one.name)}"]
             if one.aliases:
@@ -308,11 +310,6 @@ class Taxonomy:
             found = tuple(one for one in called if _key(one.name) == _key(part)) or called
             places = tuple(child for one in found for child in self.children_of(one))
         return found
-
-    def _depth_first(self, path: str) -> Iterable[Category]:
-        for one in self._children.get(path, ()):
-            yield one
-            yield from self._depth_first(one.path)
 
     @cached_property
     def _tiers(self) -> tuple[tuple[Category, ...], ...]:
@@ -478,6 +475,18 @@ def _check_names(categories: Sequence[Category]) -> None:
             )
         seen[(one.tier, _key(one.name))] = one
         paths.add(one.path)
+
+
+def _depth_first(categories: Sequence[Category]) -> Iterator[Category]:
+    """Each followed by all that is below it; siblings in the order given."""
+    below: dict[str, list[Category]] = {}
+    for one in categories:
+        below.setdefault(one.parent_path, []).append(one)
+    left = below.get("", [])[::-1]
+    while left:
+        one = left.pop()
+        yield one
+        left += below.get(one.path, [])[::-1]
 
 
 def _check_word(word: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from matcher.category_examples import FIXED_MAP, ExampleBank, LikenessMap, check_model
 from matcher.errors import InputError
-from matcher.training.likeness import fit_likeness
+from matcher.training.likeness import fit_likeness, fit_metric
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -24,6 +24,7 @@ def a_bank(seed: int = 0) -> ExampleBank:
         ("a/x", "b", "a/x", "a/x", "b"),
         rng.standard_normal(8).astype(np.float32),
         LikenessMap(4.0, 0.5, 0.25, -3.0, is_calibrated=True),
+        rng.standard_normal((8, 8)).astype(np.float32),
         "m",
     )
 
@@ -36,13 +37,15 @@ def test_likeness_is_the_cosine_to_the_mean_direction_and_the_map_its_formula() 
     for row, clip in enumerate(x):
         for column, path in enumerate(bank.class_paths):
             rows = [
-                unit(v - bank.center) for v, own in zip(bank.vectors, bank.paths, strict=True) if own == path
+                unit((v - bank.center) @ bank.metric)
+                for v, own in zip(bank.vectors, bank.paths, strict=True)
+                if own == path
             ]
-            s = float(unit(clip - bank.center) @ unit(np.sum(rows, axis=0)))
-            assert bank.likenesses(x)[row, column] == pytest.approx(s, abs=1e-6)
+            s = float(unit((clip - bank.center) @ bank.metric) @ unit(np.sum(rows, axis=0)))
+            assert bank.likenesses(x)[row, column] == pytest.approx(s, abs=1e-5)
             k = np.log(len(rows))
             z = 4.0 * s + 0.5 * k + 0.25 * s * k - 3.0
-            assert bank.probabilities(x)[row, column] == pytest.approx(1 / (1 + np.exp(-z)), abs=1e-6)
+            assert bank.probabilities(x)[row, column] == pytest.approx(1 / (1 + np.exp(-z)), abs=1e-5)
 
 
 def test_an_example_answers_as_soon_as_it_is_added() -> None:
@@ -67,7 +70,10 @@ def test_a_saved_bank_answers_the_same(tmp_path: Path) -> None:
     x = np.random.default_rng(1).standard_normal((4, 8)).astype(np.float32)
     np.testing.assert_array_equal(again.probabilities(x), bank.probabilities(x))
     assert (again.fingerprint, again.likeness, again.model) == (bank.fingerprint, bank.likeness, "m")
-    assert replace(bank, likeness=FIXED_MAP).fingerprint != bank.fingerprint
+    others = [replace(bank, likeness=FIXED_MAP), replace(bank, metric=None), replace(bank, model="n")]
+    assert len({one.fingerprint for one in (bank, *others)}) == 4
+    replace(bank, metric=None).save(path)
+    assert ExampleBank.load(path).metric is None
     path.write_bytes(b"x")
     with pytest.raises(InputError, match=r"examples\.safetensors cannot be read"):
         ExampleBank.load(path)
@@ -77,6 +83,7 @@ def test_banks_that_do_not_fit_themselves_are_refused() -> None:
     for changes in (
         {"paths": ("a",)},
         {"center": np.zeros(3, np.float32)},
+        {"metric": np.zeros((8, 3), np.float32)},
         {"vectors": np.full((5, 8), np.inf, np.float32)},
     ):
         with pytest.raises(ValueError, match=r"."):
@@ -128,6 +135,25 @@ def test_a_fitted_map_is_calibrated_on_classes_that_it_was_not_fitted_to() -> No
     assert likely.sum() > 100
     assert abs(p[likely].mean() - y[likely].mean()) < 0.1
     assert p[y].mean() > 5 * p[~y].mean()
+
+
+def test_in_the_metric_clips_of_one_class_differ_by_as_much_in_every_direction() -> None:
+    rng = np.random.default_rng(0)
+    spread = np.diag([5.0, 1.0, 0.2]) @ np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    classes = np.repeat(np.arange(10), 400)
+    x = (rng.standard_normal((10, 3))[classes] * 7 + rng.standard_normal((4000, 3)) @ spread).astype(
+        np.float32
+    )
+    targets = np.eye(10, dtype=np.float32)[classes]
+    metric = fit_metric(x, targets)
+    assert metric is not None
+    within = np.concatenate([x[classes == c] - x[classes == c].mean(axis=0) for c in range(10)]) @ metric
+    np.testing.assert_allclose(np.cov(within.T), np.eye(3), atol=0.2)  # shrunk
+    several = np.concatenate([targets, np.ones((5, 10), np.float32), np.zeros((5, 10), np.float32)])
+    same = fit_metric(np.concatenate([x, 99 * np.ones((10, 3), np.float32)]), several)
+    np.testing.assert_array_equal(same, metric)  # clips of several classes or none take no part
+    assert fit_metric(x[::400], targets[::400]) is None
+    assert fit_metric(np.ones((4, 3), np.float32), targets[:4]) is None
 
 
 def test_the_fixed_map_stands_in_where_nothing_can_be_fitted() -> None:

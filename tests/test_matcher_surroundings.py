@@ -238,3 +238,35 @@ def test_categories_come_from_the_linked_program_where_nothing_is_trained(
 def test_a_copy_of_a_store_is_whole(matcher: Run, store: Path, library: Library, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(store, tmp_path / "copy"))
     assert matcher("query", library.clips["p01"], "--store", copy, "--json").object["program_id"] == "p01"
+
+
+def test_what_is_read_in_the_pictures_is_kept_and_names_a_program(
+    matcher: Run, store: Path, stranger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that sees a title in every picture; kept clips are not read again."""
+    from matcher import ocr
+
+    title, seen = title_of(store, "p02"), 0
+
+    def read_lines(picture: np.ndarray) -> list[ocr.Line]:
+        nonlocal seen
+        seen += 1
+        assert picture.ndim == 3
+        return [ocr.Line(title, 0.9, 0.5, 0.1)]
+
+    monkeypatch.setattr(ocr, "load_reader", lambda: ocr.TextReader(read_lines))
+    config = tmp_path / "read.toml"
+    config.write_text("[fusion]\nocr = true\n")
+    words = ("link", stranger, "--store", store, "--config", config, "--json")
+    answer = matcher(*words).object
+    assert answer["related"][0]["program_id"] == "p02"
+    assert answer["decision"] == "none"
+    assert seen > 0
+    assert json.loads(open_catalog(store).features()["fans"].words)["captions"] == [title]
+    seen = 0
+    assert matcher(*words).object["related"] == answer["related"]
+    assert seen == 0
+    # A night knows them too, and so does a link by somebody who does not read.
+    matcher("relink", "--full", "--store", store)
+    assert kept(store, "fans")["related"] == answer["related"]
+    assert matcher("link", stranger, "--store", store, "--json").object["related"] == answer["related"]

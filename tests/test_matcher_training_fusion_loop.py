@@ -23,6 +23,7 @@ from matcher.training.fusion_data import ArraySource, Labelled, Targets
 from matcher.training.fusion_loop import History, LoopConfig, Step, answer, answers, embed, fit
 from matcher.training.loop_engine import make_optimizer
 from matcher.training.processes import choose_device
+from matcher.training.program_loss import program_loss
 
 CONFIG = LoopConfig(epochs=3, batch_size=10, learning_rate=0.01, frames_per_clip=3, checkpoint_steps=2)
 Fit = Callable[..., History]
@@ -49,12 +50,16 @@ def assert_same(one: nn.Module, other: nn.Module) -> None:
         assert torch.equal(a, b), name
 
 
-@pytest.mark.parametrize("run", [fit, fit_contrastive])
-def test_a_training_cut_anywhere_goes_on_as_if_it_had_not_been(run: Fit, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("run", "program_weight"), [(fit, 0.0), (fit, 0.5), (fit_contrastive, 0.0)], ids=["fit", "both", "start"]
+)
+def test_a_training_cut_anywhere_goes_on_as_if_it_had_not_been(
+    run: Fit, program_weight: float, tmp_path: Path
+) -> None:
     """To the bit: weights, running statistics and history; also if cut twice, and wherever it is cut."""
     train_on, validation = split()
     whole = new_model()
-    config = replace(CONFIG, epochs=2, patience=None)
+    config = replace(CONFIG, epochs=2, patience=None, program_weight=program_weight)
     wanted = run(whole, train_on, validation, config)
     n_steps = 2 * math.ceil(len(train_on) / 10)
     for step in range(n_steps):
@@ -191,6 +196,32 @@ def test_steps_are_those_of_a_literal_transcription() -> None:
         torch.testing.assert_close(a, b, msg=name, atol=2e-5, rtol=1e-3)
     assert rates[:2] == [0.005, 0.01]
     assert len(rates) == 6
+
+
+def test_what_programs_add_to_the_loss_is_weighed_and_comes_from_bundles_of_their_clips() -> None:
+    source, targets = made_clips(48)
+    shuffled = np.random.default_rng(0).permutation(48)
+    config = replace(CONFIG, program_weight=0.7, batch_size=16, epochs=1, frames_per_clip=None)
+    seen: list[torch.Tensor] = []
+    losses: list[float] = []
+
+    class Watched(ArraySource):
+        def batch(self, rows: Any) -> Any:
+            seen.append(torch.from_numpy(rows))
+            return super().batch(rows)
+
+    quiet = new_model(modality_dropout=0.0, dropout=0.0)
+    watched = Watched.packed(source._clips)
+    fit(quiet, Labelled(watched, targets, shuffled), None, config, on_step=lambda s: losses.append(s.loss),
+        has_statistics=True)  # fmt: skip
+    for rows in seen:
+        program = targets.program[rows]
+        assert all((program == one).sum() >= 2 for one in program), "no clip without company"
+    values, known = targets.tensors(seen[0].numpy())
+    said = new_model(modality_dropout=0.0, dropout=0.0).train()(source.batch(seen[0].numpy()))
+    total, count = program_loss(said.embedding, seen[0], torch.from_numpy(targets.program[seen[0]]))
+    want = summed_loss(said, values, known=known) + 0.7 * total / count
+    assert losses[0] == pytest.approx(want.item(), rel=1e-5)
 
 
 def test_each_modality_is_scaled_by_the_clips_that_are_learned_from() -> None:
@@ -384,3 +415,25 @@ def test_a_device_that_is_not_there_is_said() -> None:
         with pytest.raises(InputError, match="sees no CUDA"):
             choose_device("cuda")
         assert choose_device("auto").type == "cpu"
+
+
+@pytest.mark.gpu
+def test_cuda_learns_what_the_cpu_learns_and_goes_on_from_a_checkpoint(cuda: str, tmp_path: Path) -> None:
+    """By half precision, as is usual there; the weights end where the training ran."""
+    train_on, validation = split()
+    here = fit(new_model(), train_on, validation, CONFIG)
+    model = new_model()
+    there = fit(model, train_on, validation, CONFIG, device=cuda)
+    assert next(model.parameters()).is_cuda
+    assert there.epochs[-1].loss == pytest.approx(here.epochs[-1].loss, rel=0.1)
+    with pytest.raises(Cut):
+        fit(
+            new_model(), train_on, validation, CONFIG, device=cuda, checkpoint=tmp_path / "c",
+            on_step=cut_at(6),
+        )  # fmt: skip
+    again = fit(new_model(seed=9), train_on, validation, CONFIG, device=cuda, checkpoint=tmp_path / "c")
+    assert again.epochs[-1].loss == pytest.approx(there.epochs[-1].loss, rel=0.1)
+    source = validation.source
+    np.testing.assert_allclose(
+        embed(model, source, device=cuda), embed(model, source, device="cpu"), atol=1e-3
+    )

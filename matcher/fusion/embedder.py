@@ -16,6 +16,7 @@ from matcher.errors import StoreError
 from matcher.fusion.batch import ClipBatch
 from matcher.fusion.clip_model import ClipModel
 from matcher.fusion.features import ClipFeatures, ModalityState
+from matcher.fusion.folded import folded
 from matcher.fusion.model_file import load_clip_model
 
 #: What a trained embedding is called, before the name of its file.
@@ -43,7 +44,9 @@ class TrainedEmbedder:
                 f"the clip model {name} takes picture, sound and text of {model.config.dimensions}"
                 f" dimensions, the store has {encoders.dimensions}; train one on features of this store"
             )
-        self._model = model
+        # Half precision would be twice as fast on some processors: a store is searched from any.
+        self._model = folded(model, torch.device("cpu"), "fp32")
+        self._dimensions = model.config.dimensions
         own = fingerprint([mark, *(f"{key}={value}" for key, value in asdict(encoders).items())])
         self.info = ModelInfo(f"{PREFIX}{name}", own, model.config.d_embedding)
 
@@ -61,7 +64,7 @@ class TrainedEmbedder:
     @property
     def dimensions(self) -> tuple[int, int, int]:
         """Of picture, sound and text as they come in."""
-        return self._model.config.dimensions
+        return self._dimensions
 
     def embed(self, clips: Sequence[ClipFeatures]) -> Vectors:
         """(n, d) float32 of length 1; a row of zeros where a clip has nothing at all."""

@@ -148,7 +148,7 @@ def deal_programs(groups: NDArray[np.int64], targets: NDArray[np.float32], folds
     """
     import warnings
 
-    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     n_folds = min(folds, len(np.unique(groups)))
     counts = targets.sum(axis=0)
@@ -158,7 +158,8 @@ def deal_programs(groups: NDArray[np.int64], targets: NDArray[np.float32], folds
     with warnings.catch_warnings():
         # It says that a class has fewer clips than there are folds: some always have.
         warnings.simplefilter("ignore", UserWarning)
-        dealer = StratifiedGroupKFold(n_folds)
+        is_enough = max(np.unique(strata, return_counts=True)[1]) >= n_folds
+        dealer = StratifiedGroupKFold(n_folds) if is_enough else GroupKFold(n_folds)
         for number, (_, rows) in enumerate(dealer.split(groups, strata, groups)):
             fold[rows] = number
     return fold
@@ -226,6 +227,10 @@ def _figures(held_out: _HeldOut) -> dict[str, float]:
     return figures
 
 
+#: What a look must gain of the held-out loss, in nats a clip: where categories are clear it falls for ever.
+LEAST_GAIN = 0.002
+
+
 def _answer_unknown(train: _Sample, held: _Sample, config: HeadTraining) -> tuple[Floats, int]:
     """Log odds of ``held`` by a head that learns from ``train`` until their loss rises, and its steps."""
     trainer = HeadTrainer(train.x, train.targets, config)
@@ -237,7 +242,7 @@ def _answer_unknown(train: _Sample, held: _Sample, config: HeadTraining) -> tupl
             continue
         log_odds = trainer.log_odds(held.x)
         loss = negative_log_likelihood(np.where(is_learned, log_odds, -np.inf), held.targets)
-        if loss < best:
+        if loss < best - LEAST_GAIN:
             best, best_steps, answers = loss, step, log_odds
         elif step - best_steps >= config.patience * config.check_steps:
             break

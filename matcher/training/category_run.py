@@ -23,7 +23,7 @@ from matcher.errors import InputError
 from matcher.inputs import TIERS, one_line
 from matcher.training.head_config import HeadTraining
 from matcher.training.labels import Fault, Labels, check_counts, check_features, check_programs
-from matcher.training.likeness import fit_likeness
+from matcher.training.likeness import fit_likeness, fit_metric
 
 #: Faults of a labels file that are counted again once it is known which clips have embeddings.
 _COUNTED = ("empty_class", "one_example", "few_examples")
@@ -243,14 +243,16 @@ def _bank(
     best = max(runs, key=lambda run: 0 if run.head is None else len(run.head.class_paths))
     targets, known = labels.targets(best.tier)
     likeness = fit_likeness(x[known], targets[known], labels.groups()[known], seed=config.seed)
+    # Metric and map belong together: a guessed map is for the plain metric.
+    metric = fit_metric(x[known], targets[known]) if likeness.is_calibrated else None
     center = x.mean(axis=0, dtype=np.float64).astype(np.float32)
-    bank = ExampleBank(x[rows], tuple(paths), center, likeness, model)
+    bank = ExampleBank(x[rows], tuple(paths), center, likeness, metric, model)
     if kept is None:
         return bank
     tiers = {run.tier for run in runs}
     others = [place for place, path in enumerate(kept.paths) if path.count("/") + 1 not in tiers]
     if not likeness.is_calibrated:
-        bank = replace(bank, likeness=kept.likeness)
+        bank = replace(bank, likeness=kept.likeness, metric=kept.metric, center=kept.center)
     return bank.add(kept.vectors[others], [kept.paths[place] for place in others])
 
 

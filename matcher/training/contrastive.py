@@ -21,57 +21,18 @@ from matcher.errors import InputError
 from matcher.fusion.batch import ClipBatch
 from matcher.fusion.clip_model import ClipModel
 from matcher.training.clip_views import fewer_rows
-from matcher.training.fusion_data import NO_PROGRAM, Labelled
+from matcher.training.fusion_data import Labelled
 from matcher.training.fusion_loop import fit_statistics
 from matcher.training.loop_engine import Files, digest_of, train
 from matcher.training.loop_records import History, Judgement, LoopConfig, OnStep
 from matcher.training.processes import Processes
-
-#: Cosines are divided by it.
-TEMPERATURE = 0.1
-#: Clips of a program that are shown together: without company a clip has no positive.
-TOGETHER = 4
-
-
-def program_loss(
-    embedding: torch.Tensor,
-    clip: torch.Tensor,
-    program: torch.Tensor,
-    *,
-    temperature: float = TEMPERATURE,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The supervised contrastive loss with programs as classes.
-
-    For an anchor i, P(i) are the other clips' views of its program and A(i) those together with the views of
-    other programs::
-
-        loss(i) = -1 / |P(i)| sum over p in P(i) of
-                  log( exp(s[i, p] / temperature) / sum over a in A(i) of exp(s[i, a] / temperature) )
-
-    Args:
-        embedding: (V, D) rows of length 1.
-        clip: (V,) int64, which clip each is a view of.
-        program: (V,) int64; below 0 where nobody knows.
-        temperature: Above 0.
-
-    Returns:
-        The sum over the anchors that have a positive, and how many they are.
-
-    Source: Khosla et al. 2020 (supervised contrastive learning), equation 2, over fewer pairs.
-    """
-    # Half precision has too few digits for cosines of neighbours.
-    with torch.autocast(embedding.device.type, enabled=False):
-        rows = embedding.float() if embedding.dtype != torch.float64 else embedding
-        similarity = rows @ rows.T / temperature
-    is_known = (program >= 0)[:, None] & (program >= 0)[None, :]
-    is_other_clip = clip[:, None] != clip[None, :]
-    counts = is_known & is_other_clip
-    is_positive = counts & (program[:, None] == program[None, :])
-    n_positives = is_positive.sum(dim=1)
-    # The least finite number and not -inf: an anchor with nobody to compare would have a gradient of NaN.
-    others = similarity.masked_fill(~counts, torch.finfo(similarity.dtype).min).logsumexp(dim=1)
-    log_shares = (similarity - others[:, None]).masked_fill(~is_positive, 0.0).sum(dim=1)
-    return -(log_shares / n_positives.clamp(min=1)).sum(), (n_positives > 0).sum()
+from matcher.training.program_loss import (
+    TEMPERATURE,
+    TOGETHER,
+    has_company,
+    program_loss,
+    rows_by_program,
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +79,7 @@ def fit_contrastive(
         train_on: Clips and their programs; targets and weights are not looked at.
         validation: Clips of other programs.
         config: How. ``frames_per_clip`` makes views differ, too.
-        temperature: See :func:`program_loss`.
+        temperature: See :func:`~matcher.training.program_loss.program_loss`.
         together: Clips of a program that are shown together.
         device: As there.
         checkpoint: As there; of a file of its own.
@@ -134,30 +95,17 @@ def fit_contrastive(
         raise ValueError(
             f"features are of {train_on.source.dimensions} dimensions, the model of {model.config.dimensions}"
         )
-    rows, program = _by_program(train_on)
-    if not _has_company(program):
+    rows, program = rows_by_program(train_on)
+    if not has_company(program):
         raise InputError("no program has two clips, so there is nothing to draw together; link more clips")
     if not (checkpoint is not None and checkpoint.is_file()):
         fit_statistics(model, train_on, seed=config.seed)
-    held_out = [] if validation is None else [*_by_program(validation)]
+    held_out = [] if validation is None else [*rows_by_program(validation)]
     return train(
         model, _Contrastive(train_on, validation, config, temperature), rows, config, groups=program,
         together=together, device=device, files=Files(checkpoint, tensorboard), on_step=on_step,
         data_digest=digest_of(rows, program, *held_out, f"{temperature} {together}"),
     )  # fmt: skip
-
-
-def _by_program(labelled: Labelled) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and their programs, those of a program next to each other."""
-    rows = labelled.positions
-    program = labelled.targets.program[rows]
-    order = np.argsort(program, kind="stable")
-    return rows[order], program[order]
-
-
-def _has_company(program: NDArray[np.int64]) -> bool:
-    known = program[program != NO_PROGRAM]
-    return len(np.unique(known)) < len(known)
 
 
 class _Contrastive:
@@ -194,8 +142,8 @@ class _Contrastive:
         """The loss on clips held out, one view each; every process does all of it."""
         if self.validation is None:
             return None
-        rows, program = _by_program(self.validation)
-        if not _has_company(program):
+        rows, program = rows_by_program(self.validation)
+        if not has_company(program):
             raise InputError("no program held out has two clips to judge by; hold out more")
         sums = torch.zeros(2, dtype=torch.float64, device=processes.device)
         # In batches as large as those that are learned from: the loss grows with the number of negatives.

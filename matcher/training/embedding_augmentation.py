@@ -58,7 +58,7 @@ class ClassNoise:
     """
 
     #: Residuals that one draw of the common covariance combines: more would change nothing but the time.
-    N_COMBINED = 64
+    N_COMBINED = 16
 
     def __init__(self, x: torch.Tensor, targets: torch.Tensor, *, shrink_examples: float) -> None:
         if x.ndim != 2 or targets.shape[:1] != x.shape[:1]:

@@ -5,7 +5,7 @@ Shape letters: ``N`` clips, ``B`` of them in a step, ``C`` classes of a head.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -25,6 +25,7 @@ from matcher.training.loop_engine import Files, digest_of, train
 from matcher.training.loop_records import Epoch, History, Judgement, LoopConfig, OnStep, Step
 from matcher.training.prefetch import prefetched
 from matcher.training.processes import Processes
+from matcher.training.program_loss import TOGETHER, program_loss
 
 __all__ = [
     "Answered",
@@ -55,11 +56,22 @@ class LabelledBatch:
         clips: Features of B clips.
         targets: By head (B, C).
         known: By head (B,) bool.
+        clip: (B,) which clip each is: one may be shown twice.
+        program: (B,) of each.
     """
 
     clips: ClipBatch
     targets: dict[str, torch.Tensor]
     known: dict[str, torch.Tensor]
+    clip: torch.Tensor
+    program: torch.Tensor
+
+    @classmethod
+    def of(cls, labelled: Labelled, rows: NDArray[np.int64]) -> Self:
+        """The clips at ``rows`` (B,) of the source."""
+        program = torch.from_numpy(labelled.targets.program[rows])
+        clips, clip = labelled.batch(rows), torch.from_numpy(rows)
+        return cls(clips, *labelled.targets.tensors(rows), clip, program)
 
     def to(self, device: torch.device) -> Self:
         """The same on another device."""
@@ -67,6 +79,8 @@ class LabelledBatch:
             self.clips.to(device),
             {name: one.to(device) for name, one in self.targets.items()},
             {name: one.to(device) for name, one in self.known.items()},
+            self.clip.to(device),
+            self.program.to(device),
         )
 
 
@@ -109,9 +123,15 @@ def fit(
         _check(model, validation)
     if not has_statistics and not (checkpoint is not None and checkpoint.is_file()):
         fit_statistics(model, train_on, seed=config.seed)
+    rows, weights, groups = train_on.positions, train_on.weights, None
+    if config.program_weight:
+        # Clips of a program next to each other, so that some of them can be shown together.
+        order = np.argsort(train_on.targets.program[rows], kind="stable")
+        rows, weights = rows[order], None if weights is None else weights[order]
+        groups = train_on.targets.program[rows]
     return train(
-        model, _Supervised(train_on, validation, config), train_on.positions, config,
-        weights=train_on.weights, device=device, files=Files(checkpoint, tensorboard),
+        model, _Supervised(train_on, validation, config), rows, config, weights=weights, groups=groups,
+        together=TOGETHER, device=device, files=Files(checkpoint, tensorboard),
         data_digest=digest_of(*_parts(train_on), *([] if validation is None else _parts(validation))),
         on_step=on_step,
     )  # fmt: skip
@@ -170,15 +190,21 @@ class _Supervised:
         self.train_on, self.validation, self.config = train_on, validation, config
 
     def prepare(self, rows: NDArray[np.int64], rng: np.random.Generator) -> LabelledBatch:
-        clips = fewer_rows(self.train_on.batch(rows), self.config.frames_per_clip, rng)
-        return LabelledBatch(clips, *self.train_on.targets.tensors(rows))
+        batch = LabelledBatch.of(self.train_on, rows)
+        return replace(batch, clips=fewer_rows(batch.clips, self.config.frames_per_clip, rng))
 
     def loss(self, model: ClipModel, item: LabelledBatch, processes: Processes) -> torch.Tensor:
         mean_counts = None if processes.world_size == 1 else processes.mean_counts
-        return summed_loss(
-            model(item.clips), item.targets, known=item.known,
-            modality_weight=self.config.modality_weight, mean_counts=mean_counts,
+        said = model(item.clips)
+        loss = summed_loss(
+            said, item.targets, known=item.known, modality_weight=self.config.modality_weight,
+            mean_counts=mean_counts,
         )  # fmt: skip
+        if not self.config.program_weight:
+            return loss
+        total, count = program_loss(said.embedding, item.clip, item.program)
+        share = count.clamp(min=1) if mean_counts is None else mean_counts(count)
+        return loss + self.config.program_weight * total / share
 
     def judge(self, model: ClipModel, processes: Processes) -> Judgement | None:
         return None if self.validation is None else judge(model, self.validation, processes)
@@ -200,7 +226,7 @@ def judge(model: ClipModel, held_out: Labelled, processes: Processes, *, batch_s
     sums = torch.zeros(len(names), 4, dtype=torch.float64, device=processes.device)
 
     def read(rows: NDArray[np.int64]) -> LabelledBatch:
-        return LabelledBatch(held_out.batch(rows), *held_out.targets.tensors(rows))
+        return LabelledBatch.of(held_out, rows)
 
     with prefetched(parts, read) as batches:
         for item in batches:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from matcher.category_head import HeadForm
+from matcher.errors import InputError
 
 Device = Literal["cpu", "cuda"]
 
@@ -44,8 +46,8 @@ class HeadTraining:
         form: A mixture of experts a class, or a logistic regression.
         n_experts: Of a mixture, the dummy not counted.
         balance: 0: every clip counts the same; 1: every class does.
-        min_examples: A class with fewer is left to the bank of examples. Two at least: what one clip has of
-            its own cannot be told from what its class has.
+        min_examples: A class with fewer is left to the bank of examples, which is the better one up to about
+            this many (docs/categories.md).
         folds: At most so many.
         max_steps: At most so many steps.
         check_steps: The held-out loss is looked at every so many.
@@ -65,7 +67,7 @@ class HeadTraining:
     form: HeadForm = "experts"
     n_experts: int = 2
     balance: float = 0.0
-    min_examples: int = 2
+    min_examples: int = 10
     folds: int = 5
     max_steps: int = 2000
     check_steps: int = 25
@@ -84,10 +86,43 @@ class HeadTraining:
         if not 0 <= self.balance <= 1:
             raise ValueError(f"balance must be from 0 to 1, got {self.balance}")
         for name, least in (
-            ("n_experts", 1), ("min_examples", 2), ("folds", 2), ("max_steps", 1), ("check_steps", 1),
+            ("n_experts", 1), ("min_examples", 1), ("folds", 2), ("max_steps", 1), ("check_steps", 1),
             ("patience", 1), ("batch", 2), ("seed", 0),
         ):  # fmt: skip
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.learning_rate <= 0 or self.weight_decay < 0:
             raise ValueError("learning_rate must be above 0 and weight_decay at least 0")
+
+    @classmethod
+    def of_words(
+        cls, *, head: str | None, augment: Sequence[str], min_examples: int | None, seed: int
+    ) -> HeadTraining:
+        """From the words of the command line; what is not given is as usual.
+
+        Args:
+            head: "experts" or "logistic".
+            augment: Of :data:`STRENGTHS`.
+            min_examples: Clips from which on a category has a head.
+            seed: Of everything by chance.
+
+        Raises:
+            InputError: A word is unknown.
+        """
+        unknown = [word for word in augment if word not in STRENGTHS]
+        if unknown:
+            raise InputError(f"--augment {unknown[0]} is none of {', '.join(STRENGTHS)}")
+        if head not in (None, *get_args(HeadForm)):
+            raise InputError(f"--head {head} is none of {', '.join(get_args(HeadForm))}")
+        strengths = {name: value for word in augment for name, value in STRENGTHS[word].items()}
+        given: dict[str, Any] = {"form": head, "min_examples": min_examples}
+        return cls(
+            augmentation=AugmentationConfig(**strengths), seed=seed,
+            **{name: value for name, value in given.items() if value is not None},
+        )  # fmt: skip
+
+
+#: What the words of ``--augment`` stand for.
+STRENGTHS: Mapping[str, Mapping[str, float]] = {
+    "mix-up": {"mixup": 0.4}, "dropout": {"dropout": 0.2}, "noise": {"noise": 0.5},
+}  # fmt: skip

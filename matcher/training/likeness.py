@@ -1,7 +1,12 @@
-"""The likeness map of a bank of examples, fitted on classes that are known well.
+"""Metric and map of a bank of examples, fitted on classes that are known well.
 
-Each is taken for a new one of which k clips are known, again and again: how alike are other programs' clips
-of it, and those of other classes? What a probability of a class with k examples should be is read off that.
+The **metric** makes clips of one class differ by as much in every direction: the inverse square root of the
+covariance within classes, shrunk as Ledoit and Wolf (2004) have it. What programs of one class differ by then
+counts less than what classes differ by.
+
+For the **map** each class is taken for a new one of which k clips are known, again and again: how alike are
+other programs' clips of it, and those of other classes? What a probability of a class with k examples should
+be is read off that. The metric is one of other classes then, as it will be for a class that is really new.
 
 Shape letters: ``N`` clips, ``D`` dimensions, ``C`` classes.
 """
@@ -23,7 +28,7 @@ DRAWS = 3
 #: Clips that are asked about each time.
 ASKED = 300
 #: Classes that are taken for new ones; more would only take longer.
-CLASSES = 60
+CLASSES = 30
 
 
 def fit_likeness(
@@ -49,7 +54,13 @@ def fit_likeness(
     from sklearn.linear_model import LogisticRegression
 
     rng = np.random.default_rng([seed, 11])
-    found = list(_episodes(x, targets, groups, counts, rng))
+    center = x.mean(axis=0, dtype=np.float64).astype(np.float32)
+    half = rng.permutation(targets.shape[1]) % 2
+    found: list[tuple[Floats, Floats, NDArray[np.bool_]]] = []
+    for side in (0, 1):
+        metric = fit_metric(x, targets * (half != side))
+        empty = ExampleBank(x[:0], (), center, metric=metric)
+        found += _episodes(x, targets, groups, np.flatnonzero(half == side), counts, empty, rng)
     if not found:
         return FIXED_MAP
     likeness, logs, is_of = (np.concatenate(column) for column in zip(*found, strict=True))
@@ -63,18 +74,42 @@ def fit_likeness(
     return LikenessMap(slope, per_log, both, float(fitted.intercept_[0]), is_calibrated=True)
 
 
+def fit_metric(x: NDArray[np.float32], targets: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """(D, D) by which centred embeddings (N, D) are multiplied; None where no class has two clips.
+
+    Clips of several classes, or of none, of ``targets`` (N, C) take no part.
+    """
+    from sklearn.covariance import LedoitWolf
+
+    is_one = targets.sum(axis=1) == 1
+    own, classes = x[is_one].astype(np.float64), targets[is_one].argmax(axis=1)
+    parts = [own[classes == c] for c in np.unique(classes)]
+    several = [part - part.mean(axis=0) for part in parts if len(part) > 1]
+    if not several:
+        return None
+    residuals = np.concatenate(several)
+    if not residuals.any():
+        return None
+    covariance = LedoitWolf(assume_centered=True).fit(residuals).covariance_
+    values, vectors = np.linalg.eigh(covariance)
+    # A direction in which nothing differs must not count infinitely.
+    values = np.maximum(values, 1e-6 * values.max())
+    metric: NDArray[np.float32] = ((vectors / np.sqrt(values)) @ vectors.T).astype(np.float32)
+    return metric
+
+
 def _episodes(
     x: NDArray[np.float32],
     targets: NDArray[np.float32],
     groups: NDArray[np.int64],
+    classes: NDArray[np.int64],
     counts: Sequence[int],
+    empty: ExampleBank,
     rng: np.random.Generator,
 ) -> Iterator[tuple[Floats, Floats, NDArray[np.bool_]]]:
     """Likeness, log k and truth of the clips asked about, class by class and number by number."""
-    center = x.mean(axis=0, dtype=np.float64).astype(np.float32)
-    n_programs = [len(np.unique(groups[column > 0])) for column in targets.T]
-    usable = np.flatnonzero(np.array(n_programs) >= 2)
-    for c in rng.permutation(usable)[:CLASSES]:
+    n_programs = np.array([len(np.unique(groups[column > 0])) for column in targets.T])
+    for c in rng.permutation(classes[n_programs[classes] >= 2])[:CLASSES]:
         is_of = targets[:, c] > 0
         for k in (k for k in counts for _ in range(DRAWS)):
             programs = rng.permutation(np.unique(groups[is_of]))
@@ -85,6 +120,5 @@ def _episodes(
             examples = rng.choice(lent, k, replace=False)
             others = np.flatnonzero(~is_lent)
             asked = rng.choice(others, min(ASKED, len(others)), replace=False)
-            bank = ExampleBank(x[examples], ("c",) * k, center)
-            likeness = bank.likenesses(x[asked])[:, 0]
+            likeness = empty.add(x[examples], ["c"] * k).likenesses(x[asked])[:, 0]
             yield likeness, np.full(len(asked), np.log(k)), is_of[asked]

@@ -24,6 +24,9 @@ class LoopConfig:
         weight_decay: Of weight matrices; not of biases, normalizations, centres and absence tokens.
         warmup_share: Of all steps, in which the learning rate rises.
         modality_weight: How much the heads of single modalities count against the fused ones.
+        program_weight: How much it counts that clips of one program lie near each other and those of others
+            do not (:mod:`matcher.training.program_loss`), beside the answers of the heads. Without it the
+            embedding forgets what tells programs of one category apart.
         frames_per_clip: So many of a clip's frames, and of its sound patches, are shown in a step, others
             each time; all where None.
         patience: Epochs without a better validation after which it stops; never where None.
@@ -44,6 +47,7 @@ class LoopConfig:
     weight_decay: float = 0.01
     warmup_share: float = 0.05
     modality_weight: float = 1.0
+    program_weight: float = 0.0
     frames_per_clip: int | None = None
     patience: int | None = 5
     watch: Watch = "loss"
@@ -62,7 +66,7 @@ class LoopConfig:
         for name in ("learning_rate", "clip_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
-        for name in ("weight_decay", "modality_weight"):
+        for name in ("weight_decay", "modality_weight", "program_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
         if not 0 <= self.warmup_share < 1:
