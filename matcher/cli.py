@@ -1533,6 +1533,57 @@ def eval_sound(
     show_sound(value, as_json=json, seconds=time.monotonic() - started)
 
 
+@eval_app.command(
+    "related",
+    epilog="Examples:  matcher eval related --films films --out runs/related  |  matcher eval related --films"
+    " films --seed 1 --seed 2 --model models/start/model.safetensors --out runs/related-model",
+)
+def eval_related(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run: figures, clips and stores.")],
+    films: Annotated[
+        list[Path] | None, typer.Option("--films", help="Folder of films; may be repeated.")
+    ] = None,
+    dramas: Annotated[int, typer.Option(min=0, help="Generated programs in the store.")] = 24,
+    seed: Annotated[
+        list[int] | None, typer.Option(min=0, help="Of dramas, clips and titles; may be repeated (1).")
+    ] = None,
+    clips_per_program: Annotated[int, typer.Option(min=1, help="Of each kind.")] = 2,
+    episode_seconds: Annotated[float, typer.Option(min=12, help="Of a drama's two episodes.")] = 36.0,
+    model: Annotated[
+        Path | None, typer.Option(help="File of a clip model, to be compared with the mean.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make dramas and clips.")] = 2,
+    encoder: Encoder = None,
+    device: DeviceWord = None,
+    precision: PrecisionWord = None,
+    no_sound: NoSound = False,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Ask what clips are about that show nothing of what the store has, and write figures.
+
+    The store has the first half of every program; clips and trailers are cut from the second. Some
+    titles name the program, others nothing or another one. A run that was cut off goes on with the same
+    command.
+    """
+    from eval.related_material import RelatedPlan
+    from eval.related_run import run_related, show_related
+
+    settings = _settings(config, encoder=encoder, device=device, precision=precision, no_sound=no_sound)
+    folders = tuple(folder.resolve() for folder in films or ())
+    plans = [
+        RelatedPlan(folders, one, dramas, clips_per_program, episode_seconds)
+        for one in dict.fromkeys(seed or [1])
+    ]
+    if model is not None and not model.is_file():
+        raise InputError(f"there is no clip model {model}; give a file that `matcher train fusion` wrote")
+    started, words = time.monotonic(), shlex.join(["matcher", *sys.argv[1:]])
+    value = run_related(
+        plans, out.resolve(), settings, _load_encoder(settings), model=model, workers=workers, command=words
+    )
+    show_related(value, as_json=json, seconds=time.monotonic() - started)
+
+
 @train_app.callback()
 def _train() -> None:
     """Keep ``descriptor`` a word of its own, also while it is the only verb."""
