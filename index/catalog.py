@@ -751,7 +751,7 @@ class Catalog:
         return sorted((NightRecord(**row) for row in self._rows("nights")), key=lambda record: record.night)
 
     def counts(self) -> dict[str, int]:
-        """How many live programs, assets, frames and sounds of theirs, clips, links and reviews there are."""
+        """How many live programs, assets, vectors of theirs by kind, clips, links and reviews there are."""
         programs = self.programs()
         rows = {name: self._count(name) for name in ("clips", "links", "reviews")}
         return {
@@ -759,6 +759,7 @@ class Catalog:
             "assets": sum(record.asset_count for record in programs),
             "frames": sum(record.frame_count for record in programs),
             "sounds": sum(record.sound_count for record in programs),
+            "embeddings": sum(record.embedding_count for record in programs),
             **rows,
         }
 

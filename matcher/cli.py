@@ -944,8 +944,8 @@ def index_verify(
         every = open_every(open_catalog(store), _settings(config).index)
         problems = [p for live in every for p in live.verify(full=sample is None, sample=sample)]
     if json:
-        sounds = sum(live.ntotal for live in every[1:])
-        print_json({"ok": not problems, "frames": every[0].ntotal, "sounds": sounds, "problems": problems})
+        held = {"frames": 0, "sounds": 0, "embeddings": 0} | {live.table: live.ntotal for live in every}
+        print_json({"ok": not problems, **held, "problems": problems})
     for problem in problems:
         say(problem)
     say("the cache equals the tables" if not problems else "the cache differs; run `matcher index rebuild`")
@@ -964,8 +964,7 @@ def index_rebuild(store: Store = DEFAULT_STORE, config: Config = None, wait: Wai
         every = open_every(catalog, _settings(config).index)
         for live in every:
             live.rebuild(writer)
-    heard = "".join(f"; {live.ntotal} sounds, {live.kind}" for live in every[1:])
-    say(f"rebuilt: {every[0].ntotal} frames, {every[0].kind}{heard}")
+    say(f"rebuilt: {'; '.join(f'{live.ntotal} {live.table}, {live.kind}' for live in every)}")
 
 
 @index_app.command("compact", epilog="Example:  matcher index compact --store S --wait 600")
