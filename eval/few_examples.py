@@ -72,8 +72,8 @@ class FewExamplesConfig:
 
     Attributes:
         counts: Examples of a new class.
-        seeds: Each draws its own classes, programs and examples. Those below 10 served to choose the metric of
-            the examples and the defaults of the head, and would flatter both.
+        seeds: Each draws its own classes, programs and examples. Those below 10 served to choose the
+            metric of the examples and the defaults of the head, and would flatter both.
         difficulty: Of the embeddings.
         head: How heads are trained; its augmentation, number of examples and seed are set here.
     """
