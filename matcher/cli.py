@@ -1479,6 +1479,49 @@ def eval_experiment(
 
 
 @eval_app.command(
+    "few-examples", epilog="Examples:  matcher eval few-examples  |  matcher eval few-examples --balance"
+)
+def eval_few_examples(
+    balance: Annotated[
+        bool, typer.Option("--balance", help="Measure unbalanced categories instead.")
+    ] = False,
+    count: Annotated[
+        list[int] | None, typer.Option(min=1, help="Examples of a new category; may be repeated.")
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(min=0, help="A draw of categories and clips; may be repeated (10 to 14)."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """How well a new category is answered by a few examples, and by heads that learn from as few.
+
+    On generated embeddings; clips of held-out programs are asked. Prints the table of docs/categories.md.
+    """
+    from dataclasses import replace
+
+    from eval import few_examples as measuring
+    from matcher.show import print_json, say
+
+    config = measuring.FewExamplesConfig()
+    if balance:
+        config = replace(config, difficulty=measuring.Difficulty(n_programs=60))
+    config = replace(config, counts=tuple(count or config.counts), seeds=tuple(seed or config.seeds))
+    rows: Sequence[Any]
+    if balance:
+        rows = unbalanced = measuring.measure_balance(config)
+        table = measuring.balance_table(unbalanced)
+    else:
+        rows = outcomes = measuring.measure(config, say=say)
+        table = measuring.table(outcomes)
+    if json:
+        for one in rows:
+            print_json(dict(vars(one)))
+    else:
+        sys.stdout.write(f"{table}\n")
+
+
+@eval_app.command(
     "sound",
     epilog="Examples:  matcher eval sound --films films --out runs/sound  |  matcher eval sound --films films"
     " --material runs/full/material --hops 0.5,1 --out runs/hops",
