@@ -1446,6 +1446,40 @@ def eval_link(
 
 
 @eval_app.command(
+    "experiment",
+    epilog="Examples:  matcher eval experiment main  |  matcher eval experiment pooling --seeds 5 --out"
+    " runs/pooling",
+)
+def eval_experiment(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="main, difficulty, title-shortcut, pooling, gating, experts, missing, twins, tiers, growth."
+        ),
+    ],
+    seeds: Annotated[int, typer.Option(min=1, help="Worlds of clips, each with trainings of its own.")] = 3,
+    scale: Annotated[str, typer.Option(help="small (minutes on two cores) or gpu.")] = "small",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the table, all values and a picture.", file_okay=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Put one claim about the clip model to the test, on generated clips of known difficulty."""
+    from eval.experiments.catalogue import run_experiment, write_result
+    from matcher.show import print_json, print_table, say
+
+    result = run_experiment(name, n_seeds=seeds, scale=scale, on_step=say)
+    if out is not None:
+        write_result(result, out)
+    if json:
+        for line in result.to_json():
+            print_json(line)
+    else:
+        print_table(f"{result.name}: {result.claim}", result.columns(), result.cells())
+    say(f"{len(result.rows)} conditions, {len(result.seeds)} seeds, {result.seconds:.0f} s")
+
+
+@eval_app.command(
     "sound",
     epilog="Examples:  matcher eval sound --films films --out runs/sound  |  matcher eval sound --films films"
     " --material runs/full/material --hops 0.5,1 --out runs/hops",
@@ -1497,6 +1531,57 @@ def eval_sound(
         command=words,
     )  # fmt: skip
     show_sound(value, as_json=json, seconds=time.monotonic() - started)
+
+
+@eval_app.command(
+    "related",
+    epilog="Examples:  matcher eval related --films films --out runs/related  |  matcher eval related --films"
+    " films --seed 1 --seed 2 --model models/start/model.safetensors --out runs/related-model",
+)
+def eval_related(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run: figures, clips and stores.")],
+    films: Annotated[
+        list[Path] | None, typer.Option("--films", help="Folder of films; may be repeated.")
+    ] = None,
+    dramas: Annotated[int, typer.Option(min=0, help="Generated programs in the store.")] = 24,
+    seed: Annotated[
+        list[int] | None, typer.Option(min=0, help="Of dramas, clips and titles; may be repeated (1).")
+    ] = None,
+    clips_per_program: Annotated[int, typer.Option(min=1, help="Of each kind.")] = 2,
+    episode_seconds: Annotated[float, typer.Option(min=12, help="Of a drama's two episodes.")] = 36.0,
+    model: Annotated[
+        Path | None, typer.Option(help="File of a clip model, to be compared with the mean.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make dramas and clips.")] = 2,
+    encoder: Encoder = None,
+    device: DeviceWord = None,
+    precision: PrecisionWord = None,
+    no_sound: NoSound = False,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Ask what clips are about that show nothing of what the store has, and write figures.
+
+    The store has the first half of every program; clips and trailers are cut from the second. Some
+    titles name the program, others nothing or another one. A run that was cut off goes on with the same
+    command.
+    """
+    from eval.related_material import RelatedPlan
+    from eval.related_run import run_related, show_related
+
+    settings = _settings(config, encoder=encoder, device=device, precision=precision, no_sound=no_sound)
+    folders = tuple(folder.resolve() for folder in films or ())
+    plans = [
+        RelatedPlan(folders, one, dramas, clips_per_program, episode_seconds)
+        for one in dict.fromkeys(seed or [1])
+    ]
+    if model is not None and not model.is_file():
+        raise InputError(f"there is no clip model {model}; give a file that `matcher train fusion` wrote")
+    started, words = time.monotonic(), shlex.join(["matcher", *sys.argv[1:]])
+    value = run_related(
+        plans, out.resolve(), settings, _load_encoder(settings), model=model, workers=workers, command=words
+    )
+    show_related(value, as_json=json, seconds=time.monotonic() - started)
 
 
 @train_app.callback()
@@ -1602,7 +1687,7 @@ def _train_descriptor(training: Training, settings: Settings, *, has_grid: bool,
     "categories",
     epilog="Examples:  matcher train categories --store S --clips labels.csv --taxonomy site.toml --out cats"
     " && matcher models use --categories cats --store S  |  matcher train categories --clips labels.csv"
-    " --taxonomy site.toml --tier 3 --augment mix-up --out cats",
+    " --taxonomy site.toml --tier 3 --augment mixup --out cats",
 )
 def train_categories(
     out: Annotated[Path, typer.Option("--out", help="Folder of the heads; made if need be.")],
@@ -1616,7 +1701,7 @@ def train_categories(
     head: Annotated[str | None, typer.Option(help="experts or logistic.")] = None,
     augment: Annotated[
         list[str] | None,
-        typer.Option(help="mix-up, dropout or noise, for categories of few clips; may be repeated."),
+        typer.Option(help="mixup, dropout or noise, for categories of few clips; may be repeated."),
     ] = None,
     min_examples: Annotated[
         int | None, typer.Option(min=2, help="Clips from which on a category is learned by a head.")

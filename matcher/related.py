@@ -205,6 +205,11 @@ class RelatedSearch:
             leads.append(weigh_related(positions, best, titles))
         return leads
 
+    def program_ids(self, lead: Lead) -> list[str]:
+        """The p programs of a lead that this search found."""
+        records = self._live.view.program_records
+        return [records[place].program_id for place in lead.positions]
+
     def related(
         self, embeddings: Vectors, words: Sequence[str | None], *, most: int = 3
     ) -> list[tuple[Related, ...]]:
