@@ -29,11 +29,12 @@ def feature_of(number: int) -> FeatureRecord:
         words='{"title": "第一集 \\"x\\""}', text_model="" if number % 4 == 0 else "fp-t",
         embedding=None if number % 5 == 0 else array(number, 6),
         embedding_model="" if number % 5 == 0 else "fp-e",
+        scene_model="" if number % 3 == 1 or number % 2 else "fp-s",
     )  # fmt: skip
 
 
 def assert_same(got: FeatureRecord, want: FeatureRecord) -> None:
-    for name in ("clip_id", "kept_at", "words", "text_model", "embedding_model"):
+    for name in ("clip_id", "kept_at", "words", "text_model", "embedding_model", "scene_model"):
         assert getattr(got, name) == getattr(want, name)
     for name in ("picture", "sound", "text", "embedding"):
         found, wanted = getattr(got, name), getattr(want, name)
@@ -63,7 +64,9 @@ def test_features_read_back_as_they_were_kept(catalog: Catalog) -> None:
             assert_same(found[f"c{number:03}"], feature_of(number))
     some = catalog.features(["c003", "nobody", "c041"])
     assert sorted(some) == ["c003", "c041"]
-    assert catalog.feature_states()["c003"] == ("day 3", "fp-t", "fp-e")
+    states = catalog.feature_states()
+    assert states["c003"] == ("day 3", "fp-t", "fp-e", "", 2)
+    assert states == {clip_id: record.state for clip_id, record in found.items()}
 
 
 @settings(max_examples=15, deadline=None)
@@ -116,6 +119,7 @@ def test_columns_that_are_not_there_are_refused(catalog: Catalog) -> None:
         ({"text": np.zeros((1, 3), np.float32), "text_model": "m"}, "text"),
         ({"text": np.zeros(3, np.float32)}, "text_model"),
         ({"embedding_model": "m"}, "embedding"),
+        ({"scene_model": "m"}, "no sound"),
         ({"sound": np.full((1, 2), np.nan, np.float32)}, "finite"),
     ],
 )
