@@ -135,3 +135,22 @@ def test_nothing_known_and_known_to_be_nothing_stay_apart() -> None:
     empty = array_of(row["picture"], row["frames"])
     assert empty is not None
     assert len(empty) == 0
+
+
+def test_a_table_of_before_scenes_gets_the_column(tmp_path: Path) -> None:
+    import lancedb
+
+    path = tmp_path / "store"
+    catalog = Catalog.create(path, MODEL)
+    before = FeatureRecord("c", "day", sound=array(1, 2, 5), embedding=array(2, 6), embedding_model="fp-e")
+    with catalog.writing() as writer:
+        writer.put_features([before])
+    (folder,) = {found.parent for found in path.rglob("features.lance")}
+    lancedb.connect(str(folder)).open_table("features").drop_columns(["scene_model"])
+    catalog = Catalog.open(path)
+    with catalog.writing() as writer:
+        assert catalog.feature_states() == {"c": before.state}
+        assert_same(catalog.features()["c"], before)
+        writer.put_features([FeatureRecord("d", "day", sound=array(1, 2, 5), scene_model="fp-s")])
+    catalog.refresh()
+    assert catalog.feature_states()["d"].scene_model == "fp-s"
