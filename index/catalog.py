@@ -38,7 +38,7 @@ import json
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -51,6 +51,16 @@ from lancedb.query import MatchQuery
 from numpy.typing import NDArray
 
 from index import feature_rows, link_rows, titles
+from index.asset_stream import (
+    BATCH_ROWS,
+    AssetStream,
+    Columns,
+    chain,
+    check_later,
+    embedding_batches,
+    new_row,
+    remembering,
+)
 from index.base import Ids, Vectors
 from index.clip_rows import CLIP_COLUMNS, ClipBatch
 from index.errors import CatalogError, ModelMismatchError
@@ -59,7 +69,7 @@ from index.link_rows import BASIS_COLUMNS, LinkBases
 from index.places import LocalPlace, Place, WriterLock, place_of
 from index.rows import (
     ALL_KINDS,
-    MAX_FRAMES,
+    LATER_KINDS,
     ORDINAL_BITS,
     AssetRecord,
     ClipRecord,
@@ -79,9 +89,21 @@ from index.rows import (
     id_range,
     now_utc,
 )
+from index.schemas import BEFORE, BEFORE_OF, table_schemas
+from index.table_rows import (
+    float16_bytes,
+    frame_batch,
+    known,
+    names_of,
+    only,
+    program_of,
+    program_row,
+    stored_clip,
+    vectors_of,
+)
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+    pass
 
 __all__ = [
     "AssetRecord",
@@ -106,20 +128,16 @@ FORMAT = 1
 STORE_KIND = "program-matcher store"
 _STORE_FILE = "store.json"
 
-_PRIMARY = {"lance-schema:unenforced-primary-key": "true"}
 _TABLES = (
     "models", "programs", "assets", "frames", "sounds", "embeddings", "clips", "features", "links", "reviews",
     "nights",
 )  # fmt: skip
-#: Kinds whose table is there only once their model is.
-_LATER_KINDS: tuple[Kind, ...] = ("sounds", "embeddings")
 #: What the column ``kind`` of ``models`` says of the model of each kind of descriptor.
 _MODEL_KINDS: dict[Kind, str] = {"frames": "", "sounds": "sound", "embeddings": "embedding"}
 #: Parts of one SQL filter; longer lists are cut.
 _FILTER_PARTS = 200
 #: Above so many, filtering in numpy beats a filter of ranges.
 _MANY_NUMBERS = 64
-_BATCH_ROWS = 8192
 #: Of times alone, which are 64 times smaller.
 _BATCH_TIMES = 1 << 19
 #: Small files of a table above which :meth:`Writer.needs_compaction` says so.
@@ -137,115 +155,6 @@ INDEX_NAMES_ABOVE = 1000
 _NAMES_INDEX = "names_idx"
 
 T = TypeVar("T")
-
-
-# ---------------------------------------------------------------- schemas
-
-
-def _schemas(d: int, later: Mapping[Kind, int] | None = None) -> dict[str, pa.Schema]:
-    """The tables, those of ``later`` kinds with their d; Lance takes no nullable column as a key."""
-
-    def key(name: str, kind: pa.DataType) -> pa.Field:
-        return pa.field(name, kind, nullable=False, metadata=_PRIMARY)
-
-    def whole(name: str) -> pa.Field:
-        return pa.field(name, pa.int64(), nullable=False)
-
-    def descriptors(d: int) -> pa.Schema:
-        return pa.schema(
-            [
-                key("id", pa.int64()),
-                ("program_id", text),
-                ("asset_id", text),
-                ("t_seconds", real),
-                ("model", text),
-                whole("generation"),
-                ("vector", pa.list_(pa.float16(), d)),
-            ]
-        )
-
-    text, real = pa.string(), pa.float64()
-    schemas = {
-        "models": pa.schema(
-            [key("fingerprint", text), ("name", text), whole("d"), ("config", text), ("kind", text)]
-        ),
-        "programs": pa.schema(
-            [
-                key("program_id", text),
-                whole("number"),
-                ("title", text),
-                ("aliases", pa.list_(text)),
-                ("categories", pa.list_(text)),
-                ("added_at", text),
-                ("state", text),
-                ("source_fingerprint", text),
-                whole("asset_count"),
-                whole("frame_count"),
-                whole("sound_count"),
-                whole("embedding_count"),
-                # See index/titles.py; "" of a removed one, null where no writer has filled it in yet.
-                ("names", text),
-            ]
-        ),
-        "assets": pa.schema(
-            [
-                whole("number"),
-                ("program_id", text),
-                ("asset_id", text),
-                ("path", text),
-                ("title", text),
-                ("duration_seconds", real),
-                whole("frame_count"),
-                whole("ordinal"),
-                whole("sound_count"),
-                whole("embedding_count"),
-            ]
-        ),
-        "frames": descriptors(d),
-        "clips": pa.schema(
-            [
-                key("clip_id", text),
-                ("path", text),
-                ("title", text),
-                ("duration_seconds", real),
-                whole("frames_seen"),
-                ("model", text),
-                ("source_fingerprint", text),
-                ("kept_at", text),
-                ("t_seconds", pa.list_(real)),
-                # (n, d) little-endian float16, row by row.
-                ("vectors", pa.large_binary()),
-                # JSON [[name, rows], …]: what the rows after the clip's own belong to; "" without any.
-                ("further", text),
-                # "" and null where nobody listened; the vectors as those above, with a d of their own.
-                ("sound_model", text),
-                ("sound_seconds", pa.list_(real)),
-                ("sound_vectors", pa.large_binary()),
-            ]
-        ),
-        "features": feature_rows.schema(key("clip_id", text)),
-        "links": link_rows.schema(key("clip_id", text)),
-        "reviews": pa.schema([("clip_id", text), ("program_id", text), ("verdict", text), ("at", text)]),
-        "nights": pa.schema(
-            [key("night", pa.int64()), ("at", text), ("epoch", text)]
-            + [whole(name) for name in ("known", "catalog_version")]
-            + [("summary", text)]
-        ),
-    }
-    for kind, later_d in (later or {}).items():
-        schemas[kind] = descriptors(later_d)
-    return schemas
-
-
-#: What a column that came later holds in the rows of before, by its type.
-_BEFORE = {
-    pa.string(): "''",
-    pa.int64(): "CAST(0 AS BIGINT)",
-    pa.list_(pa.float64()): "arrow_cast(NULL, 'List(Float64)')",
-    pa.large_binary(): "arrow_cast(NULL, 'LargeBinary')",
-}
-#: And by its name, where the type does not tell.
-_BEFORE_OF = {"names": "CAST(NULL AS STRING)"}
 
 
 # ---------------------------------------------------------------- small helpers
@@ -408,7 +317,7 @@ class Catalog:
             while True:
                 before = self._refresh_table("programs")
                 for name in _TABLES:
-                    if name not in ("programs", *_LATER_KINDS):
+                    if name not in ("programs", *LATER_KINDS):
                         self._refresh_table(name)
                 # Not before there is its model: until then a writer may drop the table again.
                 for kind in self._read_later_models():
@@ -422,13 +331,13 @@ class Catalog:
 
     def programs(self, *, removed: bool = False) -> list[ProgramRecord]:
         """The programs by number, the removed ones too if asked for."""
-        records = map(_program, self._rows("programs", None if removed else "state = 'live'"))
+        records = map(program_of, self._rows("programs", None if removed else "state = 'live'"))
         return sorted(records, key=lambda record: record.number)
 
     def program(self, program_id: str) -> ProgramRecord | None:
         """The live program of this id, or None."""
         rows = self._rows("programs", f"state = 'live' AND program_id = {_quoted(program_id)}")
-        return _program(rows[0]) if rows else None
+        return program_of(rows[0]) if rows else None
 
     def search_titles(self, text: str, *, limit: int = 50) -> list[ProgramRecord]:
         """The live programs whose title or aliases share most with a text, best first.
@@ -451,7 +360,7 @@ class Catalog:
         records: dict[str, ProgramRecord] = {}
         for part in _chunks(list(best), _FILTER_PARTS):
             rows = self._rows("programs", f"state = 'live' AND {_one_of('program_id', part)}")
-            records.update((row["program_id"], _program(row)) for row in rows)
+            records.update((row["program_id"], program_of(row)) for row in rows)
         ranked = sorted(records.values(), key=lambda record: (-best[record.program_id], record.number))
         return ranked[:limit]
 
@@ -463,7 +372,7 @@ class Catalog:
         """
         columns = ["program_id", "number", "title", "aliases", "names"]
         rows = sorted(self._rows("programs", "state = 'live'", columns), key=lambda row: row["number"])
-        return {row["program_id"]: _names(row) for row in rows}
+        return {row["program_id"]: names_of(row) for row in rows}
 
     def _search_names(self, window: str, limit: int) -> list[tuple[str, float]]:
         """Ids and scores of the programs for one window of text."""
@@ -495,7 +404,7 @@ class Catalog:
         visible = {record.number for record in self.programs()}
         where = None if program_id is None else f"program_id = {_quoted(program_id)}"
         records = [
-            AssetRecord(**_known(AssetRecord, row))
+            AssetRecord(**known(AssetRecord, row))
             for row in self._rows("assets", where)
             if row["number"] in visible
         ]
@@ -536,8 +445,8 @@ class Catalog:
         if model is None:
             return
         columns = ["id", "t_seconds", "vector"] + (["asset_id"] if with_asset_ids else [])
-        for batch, keep in self._iter_rows(kind, numbers, columns, _BATCH_ROWS):
-            yield _only(_frame_batch(batch, model.d), keep)
+        for batch, keep in self._iter_rows(kind, numbers, columns, BATCH_ROWS):
+            yield only(frame_batch(batch, model.d), keep)
 
     def iter_times(
         self, numbers: Iterable[int], *, kind: Kind = "frames"
@@ -612,7 +521,7 @@ class Catalog:
                 query = table.search() if where is None else table.search().where(where)
                 for batch in query.to_batches(256):
                     for row in batch.to_pylist():
-                        yield _stored_clip(row, d, sound_d)
+                        yield stored_clip(row, d, sound_d)
 
     def links(self, clip_ids: Sequence[str] | None = None) -> list[LinkRecord]:
         """The links of all clips (or of some), by clip id; without what they rest on, and their history."""
@@ -639,7 +548,7 @@ class Catalog:
         if decision is not None:
             query = query.where(f"decision = {_quoted(decision)}")
         with self._reading("links"):
-            yield from query.to_batches(_BATCH_ROWS)
+            yield from query.to_batches(BATCH_ROWS)
 
     def whole_links(self, clip_ids: Sequence[str]) -> dict[str, LinkRecord]:
         """The links of some clips by clip id, with what they rest on and their history."""
@@ -657,7 +566,7 @@ class Catalog:
         if table is None or not set(BASIS_COLUMNS) <= set(table.schema.names):
             return LinkBases.of(())  # of an earlier version: nothing is known of any
         with self._reading("links"):
-            return LinkBases.of(table.search().select(list(BASIS_COLUMNS)).to_batches(_BATCH_ROWS))
+            return LinkBases.of(table.search().select(list(BASIS_COLUMNS)).to_batches(BATCH_ROWS))
 
     def iter_clip_batches(self, clips: int = 2048) -> Iterator[ClipBatch]:
         """Stream the descriptors of all kept clips, by column, so many clips at a time at most.
@@ -814,13 +723,13 @@ class Catalog:
                     yield batch, keep
 
     def _schemas(self) -> dict[str, pa.Schema]:
-        return _schemas(self.model.d, {kind: model.d for kind, model in self._later_models.items()})
+        return table_schemas(self.model.d, {kind: model.d for kind, model in self._later_models.items()})
 
     def _read_later_models(self) -> tuple[Kind, ...]:
         """The later kinds that have a model by now; another process may have brought or changed one."""
         version = self.version_of("models")
         if version != self._models_version:
-            found = {kind: self._read_model(kind) for kind in _LATER_KINDS}
+            found = {kind: self._read_model(kind) for kind in LATER_KINDS}
             self._later_models = {kind: model for kind, model in found.items() if model is not None}
             self._models_version = version  # last: a read that fails is tried again
         return tuple(self._later_models)
@@ -945,7 +854,7 @@ class FrameReader:
                 query = self._table.search().select(["id", "vector"]).where(_in_ranges(part))
                 for batch in query.to_arrow().to_batches():
                     ids.append(batch["id"].to_numpy())
-                    vectors.append(_vectors_of(batch, self._d))
+                    vectors.append(vectors_of(batch, self._d))
         found = np.concatenate(ids)
         order = np.argsort(found, kind="stable")
         return found[order], np.concatenate(vectors)[order]
@@ -995,7 +904,7 @@ class Writer:
         # The table first: with a model but without a table, a store would have lost one.
         with catalog.place.changing():
             _make_tables(
-                catalog._connection, catalog._schemas() | _schemas(catalog.model.d, {"sounds": model.d})
+                catalog._connection, catalog._schemas() | table_schemas(catalog.model.d, {"sounds": model.d})
             )
         self._append("models", [_model_row(model, "sounds")])
         catalog.refresh()
@@ -1026,10 +935,10 @@ class Writer:
         for asset in catalog.assets():
             before[asset.number].append(asset)
         counts: dict[int, list[int]] = {number: [0] * len(assets) for number, assets in before.items()}
-        schema = _schemas(catalog.model.d, {"embeddings": model.d})["embeddings"]
-        batches = _embedding_batches(model, programs, before, counts, schema, self.check_open)
+        schema = table_schemas(catalog.model.d, {"embeddings": model.d})["embeddings"]
+        batches = embedding_batches(model, programs, before, counts, schema, self.check_open)
         failures: list[BaseException] = []
-        reader = pa.RecordBatchReader.from_batches(schema, _remembering(batches, failures))
+        reader = pa.RecordBatchReader.from_batches(schema, remembering(batches, failures))
         try:
             with catalog.place.changing():
                 if _open_table(catalog._connection, "embeddings") is None:
@@ -1063,7 +972,7 @@ class Writer:
             with self._changing("assets") as table:
                 table.merge_insert(["number", "ordinal"]).when_matched_update_all().execute(rows)
         changed = [
-            _program_row(replace(record, embedding_count=sum(counts[number])))
+            program_row(replace(record, embedding_count=sum(counts[number])))
             for number, record in records.items()
             if record.embedding_count != sum(counts[number])
         ]
@@ -1103,16 +1012,16 @@ class Writer:
             self._clean_orphans()
         catalog = self.catalog
         first = self._next_number()
-        streams: list[_AssetStream] = []
+        streams: list[AssetStream] = []
         added: list[NewProgram] = []
         stopped = threading.Event()
 
-        def frames() -> Iterator[_Columns]:
+        def frames() -> Iterator[Columns]:
             for program, assets in programs:
-                if stopped.is_set():  # between two programs; see _AssetStream.stopped
+                if stopped.is_set():  # between two programs; see AssetStream.stopped
                     raise RuntimeError("the caller gave up")
                 added.append(program)
-                stream = _AssetStream(
+                stream = AssetStream(
                     program.program_id, first + len(streams), catalog.model, catalog._later_models, assets,
                     self.check_open,
                 )  # fmt: skip
@@ -1121,8 +1030,8 @@ class Writer:
 
         try:
             self._append_descriptors("frames", streams, frames())
-            _refuse_twice("program_id", [program.program_id for program in added])
-            for kind in _LATER_KINDS:
+            refuse_twice("program_id", [program.program_id for program in added])
+            for kind in LATER_KINDS:
                 rows = itertools.chain.from_iterable(stream.later(kind) for stream in streams)
                 self._append_descriptors(kind, streams, rows)
             records = [asdict(record) for stream in streams for record in stream.records]
@@ -1134,13 +1043,13 @@ class Writer:
                 stream.stopped = True
             self._clean_orphans()
             raise
-        new = [_new_row(program, stream) for program, stream in zip(added, streams, strict=True)]
+        new = [new_row(program, stream) for program, stream in zip(added, streams, strict=True)]
         if new:
             before: list[int] = []
             for part in _chunks([row.program_id for row in new], _FILTER_PARTS):
                 where = f"state = 'live' AND {_one_of('program_id', part)}"
                 before += catalog._whole_numbers("programs", "number", where).tolist()
-            self._merge("programs", "program_id", [_program_row(row) for row in new])
+            self._merge("programs", "program_id", [program_row(row) for row in new])
             self._delete_numbers(before)
             self._index_names()
         return new
@@ -1161,7 +1070,7 @@ class Writer:
             for record in gone
         ]
         # The row stays, for its number: a number must never be given again.
-        self._merge("programs", "program_id", [_program_row(row) for row in rows])
+        self._merge("programs", "program_id", [program_row(row) for row in rows])
         self._delete_numbers([record.number for record in gone])
         return [record.program_id for record in gone]
 
@@ -1178,24 +1087,24 @@ class Writer:
         """
         self.check_open()
         d = self.catalog.model.d
-        _refuse_twice("clip_id", [clip.record.clip_id for clip in clips])
+        refuse_twice("clip_id", [clip.record.clip_id for clip in clips])
         rows = []
         for clip in clips:
             if clip.vectors.shape[1] != d:
                 raise ValueError(f"clip {clip.record.clip_id} has d = {clip.vectors.shape[1]}, not {d}")
             if clip.sound is not None and clip.sound[0].size:
-                _check_later("sounds", f"clip {clip.record.clip_id}", clip.sound[1], self.catalog.sound_model)
+                check_later("sounds", f"clip {clip.record.clip_id}", clip.sound[1], self.catalog.sound_model)
             row = asdict(clip.record)
             row["kept_at"] = row["kept_at"] or now_utc()
             times = [clip.t_seconds, *(t_seconds for _, t_seconds, _ in clip.further)]
             vectors = [clip.vectors, *(vectors for _, _, vectors in clip.further)]
             row["t_seconds"] = np.concatenate(times, dtype=np.float64)
-            row["vectors"] = _float16_bytes(np.concatenate(vectors))
+            row["vectors"] = float16_bytes(np.concatenate(vectors))
             parts = [(name, int(t_seconds.size)) for name, t_seconds, _ in clip.further]
             row["further"] = json.dumps(parts) if parts else ""
             if clip.sound is not None:
                 row["sound_seconds"] = np.asarray(clip.sound[0], dtype=np.float64)
-                row["sound_vectors"] = _float16_bytes(clip.sound[1])
+                row["sound_vectors"] = float16_bytes(clip.sound[1])
             rows.append(row)
         if rows:
             self._merge("clips", "clip_id", rows)
@@ -1217,7 +1126,7 @@ class Writer:
             ValueError: A clip id comes twice.
         """
         self.check_open()
-        _refuse_twice("clip_id", [record.clip_id for record in features])
+        refuse_twice("clip_id", [record.clip_id for record in features])
         rows = [feature_rows.to_row(record) for record in features]
         if rows:
             self._merge("features", "clip_id", rows)
@@ -1229,7 +1138,7 @@ class Writer:
             ValueError: A clip id comes twice.
         """
         self.check_open()
-        _refuse_twice("clip_id", [link.clip_id for link in links])
+        refuse_twice("clip_id", [link.clip_id for link in links])
         rows = [link_rows.to_row(link) for link in links]
         if rows:
             self._merge("links", "clip_id", rows)
@@ -1341,7 +1250,7 @@ class Writer:
         """Give names to the rows of an earlier version; a writer killed before it leaves them to the next."""
         rows = self.catalog._rows("programs", "names IS NULL")
         if rows:
-            self._merge("programs", "program_id", [{**row, "names": _names(row)} for row in rows])
+            self._merge("programs", "program_id", [{**row, "names": names_of(row)} for row in rows])
 
     def needs_compaction(self) -> bool:
         """Whether many small commits have piled up, so that each new one takes ever longer.
@@ -1389,7 +1298,7 @@ class Writer:
             _upsert(table, key).execute(pa.Table.from_pylist(rows, schema=self.catalog._schemas()[name]))
 
     def _append_descriptors(
-        self, kind: Kind, streams: Sequence[_AssetStream], batches: Iterator[_Columns]
+        self, kind: Kind, streams: Sequence[AssetStream], batches: Iterator[Columns]
     ) -> None:
         """One commit for all programs, however long: batches are written as they come."""
         try:
@@ -1398,7 +1307,7 @@ class Writer:
             if first is None:
                 return
             schema = self.catalog._schemas()[kind]
-            parts = (pa.record_batch(columns, schema=schema) for columns in _chain(first, batches))
+            parts = (pa.record_batch(columns, schema=schema) for columns in chain(first, batches))
             with self._changing(kind) as table:
                 table.add(pa.RecordBatchReader.from_batches(schema, parts))
         except Exception as error:
@@ -1440,231 +1349,11 @@ class Writer:
         self._is_clean = True
 
 
-_Columns = dict[str, Any]
-
-
-def _program_row(record: ProgramRecord) -> dict[str, Any]:
-    """The row of ``programs`` of a record."""
-    row = asdict(record)
-    return {**row, "names": _names(row)}
-
-
-def _names(row: dict[str, Any]) -> str:
-    """The names of a row of ``programs``: as they stand there, or from its title and aliases."""
-    if row.get("state", "live") != "live":
-        return ""
-    names: str | None = row.get("names")
-    return titles.names_document(row["title"] or "", row["aliases"] or ()) if names is None else names
-
-
 def _has_names_index(table: Any) -> bool:
     return any(index.name == _NAMES_INDEX for index in table.list_indices())
 
 
-def _new_row(program: NewProgram, stream: _AssetStream) -> ProgramRecord:
-    """The row of a program whose descriptors are written."""
-    return ProgramRecord(
-        program_id=program.program_id,
-        number=stream.number,
-        title=program.title,
-        aliases=tuple(program.aliases),
-        categories=tuple(program.categories),
-        added_at=now_utc(),
-        state="live",
-        source_fingerprint=program.source_fingerprint,
-        asset_count=len(stream.records),
-        frame_count=stream.counts["frames"],
-        sound_count=stream.counts["sounds"],
-        embedding_count=stream.counts["embeddings"],
-    )
-
-
-class _AssetStream:
-    """Turns assets into the columns of ``frames`` and of the later kinds, and keeps their ``assets`` rows.
-
-    A program's frames may be more than memory holds and go through; its sounds and embeddings, far fewer,
-    are kept until the frames are through.
-    """
-
-    def __init__(
-        self,
-        program_id: str,
-        number: int,
-        model: ModelInfo,
-        later_models: Mapping[Kind, ModelInfo],
-        assets: Iterable[NewAsset],
-        check_open: Callable[[], None],
-    ) -> None:
-        self._check_open = check_open
-        self._program_id, self.number = program_id, number
-        self._model, self._later_models = model, later_models
-        self._assets = assets
-        self._later: dict[Kind, list[_Run]] = {kind: [] for kind in _LATER_KINDS}
-        self.records: list[AssetRecord] = []
-        self.counts: dict[Kind, int] = dict.fromkeys(ALL_KINDS, 0)
-        self.error: BaseException | None = None
-        #: Set when the caller gave up (Ctrl-C): Lance's thread must not commit what it has.
-        self.stopped = False
-
-    def frames(self) -> Iterator[_Columns]:
-        """The frames of all assets; to be read to its end before :meth:`later`."""
-        return self._guarded(map(self._take, self._assets))
-
-    def later(self, kind: Kind) -> Iterator[_Columns]:
-        """What the assets had of a later kind."""
-        return self._guarded(iter(self._later[kind]))
-
-    def _guarded(self, runs: Iterator[_Run]) -> Iterator[_Columns]:
-        try:
-            for run in runs:
-                for start in range(0, run.t_seconds.size, _BATCH_ROWS):
-                    self._heed_the_caller()
-                    yield _run_columns(run, slice(start, start + _BATCH_ROWS), self._program_id, self.number)
-            self._heed_the_caller()
-        except BaseException as error:
-            self.error = error
-            raise
-
-    def _heed_the_caller(self) -> None:
-        if self.stopped:
-            raise RuntimeError("the caller gave up")
-        # The last look is after the last batch: Lance commits next.
-        self._check_open()
-
-    def _take(self, asset: NewAsset) -> _Run:
-        """Book the asset and keep its sounds; returns its frames."""
-        if asset.vectors.shape[1] != self._model.d:
-            raise ValueError(
-                f"asset {asset.asset_id} has d = {asset.vectors.shape[1]}, the store d = {self._model.d}"
-            )
-        if any(asset.asset_id == record.asset_id for record in self.records):
-            raise ValueError(f"asset id {asset.asset_id!r} comes twice in program {self._program_id!r}")
-        frames = self._run("frames", asset.asset_id, self._model, asset.t_seconds, asset.vectors)
-        sound_count = self._keep("sounds", asset.asset_id, asset.sound)
-        embedding_count = self._keep("embeddings", asset.asset_id, asset.embedding)
-        self.records.append(
-            AssetRecord(
-                program_id=self._program_id,
-                number=self.number,
-                asset_id=asset.asset_id,
-                path=asset.path,
-                title=asset.title,
-                duration_seconds=float(asset.duration_seconds),
-                frame_count=int(asset.t_seconds.size),
-                ordinal=len(self.records),
-                sound_count=sound_count,
-                embedding_count=embedding_count,
-            )
-        )
-        return frames
-
-    def _keep(self, kind: Kind, asset_id: str, given: tuple[NDArray[np.float64], Vectors] | None) -> int:
-        """Keep an asset's vectors of a later kind; returns how many there are."""
-        if given is None:
-            return 0
-        t_seconds, vectors = given
-        model = _check_later(kind, f"asset {asset_id}", vectors, self._later_models.get(kind))
-        # Copies: what gives the assets may use its arrays again.
-        own = t_seconds.astype(np.float64), vectors.astype(np.float16)
-        self._later[kind].append(self._run(kind, asset_id, model, *own))
-        return int(t_seconds.size)
-
-    def _run(
-        self,
-        kind: Kind,
-        asset_id: str,
-        model: ModelInfo,
-        t_seconds: NDArray[np.float64],
-        vectors: NDArray[np.floating],
-    ) -> _Run:
-        """Give ids to an asset's descriptors of one kind: they follow those of the assets before it."""
-        before, n = self.counts[kind], int(t_seconds.size)
-        if before + n > MAX_FRAMES:
-            raise ValueError(f"program {self._program_id!r} has more than {MAX_FRAMES} {kind}")
-        self.counts[kind] = before + n
-        return _Run(asset_id, model, id_range(self.number)[0] + before, t_seconds, vectors)
-
-
-def _run_columns(run: _Run, rows: slice, program_id: str, number: int) -> _Columns:
-    """Some rows of one run as the columns of its table."""
-    vectors = np.ascontiguousarray(run.vectors[rows], dtype=np.float16)
-    n = vectors.shape[0]
-    return {
-        "id": np.arange(run.first_id + rows.start, run.first_id + rows.start + n, dtype=np.int64),
-        "program_id": [program_id] * n,
-        "asset_id": [run.asset_id] * n,
-        "t_seconds": np.asarray(run.t_seconds[rows], dtype=np.float64),
-        "model": [run.model.fingerprint] * n,
-        "generation": np.full(n, number, dtype=np.int64),
-        "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), run.model.d),
-    }
-
-
-def _remembering(rows: Iterator[T], failures: list[BaseException]) -> Iterator[T]:
-    """The same rows; what going on raises is kept in ``failures``."""
-    try:
-        yield from rows
-    except BaseException as error:
-        failures.append(error)
-        raise
-
-
-def _embedding_batches(
-    model: ModelInfo,
-    programs: Iterable[tuple[int, Sequence[tuple[NDArray[np.float64], Vectors]]]],
-    assets: Mapping[int, Sequence[AssetRecord]],
-    counts: Mapping[int, list[int]],
-    schema: pa.Schema,
-    check_open: Callable[[], None],
-) -> Iterator[pa.RecordBatch]:
-    """The rows of the embeddings of programs that are there; ``counts`` are set as they go by."""
-    seen: set[int] = set()
-    for number, given in programs:
-        if number in seen or number not in assets or len(given) != len(assets[number]):
-            raise ValueError(f"number {number} comes twice, is not there, or has other assets than given")
-        seen.add(number)
-        check_open()
-        first = id_range(number)[0]
-        for place, (asset, (t_seconds, vectors)) in enumerate(zip(assets[number], given, strict=True)):
-            _check_later("embeddings", f"asset {asset.asset_id}", vectors, model)
-            n = counts[number][place] = int(t_seconds.size)
-            run = _Run(asset.asset_id, model, first, t_seconds, vectors)
-            first += n
-            if n:
-                yield pa.record_batch(_run_columns(run, slice(0, n), asset.program_id, number), schema=schema)
-
-
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """The descriptors of one kind of one asset, with the id of the first; the others follow."""
-
-    asset_id: str
-    model: ModelInfo
-    first_id: int
-    t_seconds: NDArray[np.float64]
-    vectors: NDArray[np.floating]
-
-
-def _chain(first: _Columns, rest: Iterator[_Columns]) -> Iterator[_Columns]:
-    yield first
-    yield from rest
-
-
-def _check_later(kind: Kind, whose: str, vectors: Vectors, model: ModelInfo | None) -> ModelInfo:
-    """Refuse sounds or embeddings that the store cannot hold; returns their model."""
-    what, use = ("sound", "use_sound") if kind == "sounds" else ("embedding", "replace_embeddings")
-    if model is None:
-        raise ValueError(f"{whose} has {what}, the store none: call Writer.{use} first")
-    if vectors.shape[1] != model.d:
-        raise ValueError(f"{whose} has {what}s of d = {vectors.shape[1]}, the store of d = {model.d}")
-    return model
-
-
-def _float16_bytes(vectors: Vectors) -> bytes:
-    return np.ascontiguousarray(vectors, dtype="<f2").tobytes()
-
-
-def _refuse_twice(name: str, values: Sequence[str]) -> None:
+def refuse_twice(name: str, values: Sequence[str]) -> None:
     if len(set(values)) != len(values):
         twice = next(value for value in values if values.count(value) > 1)
         raise ValueError(f"{name} {twice!r} comes twice in one call")
@@ -1720,7 +1409,7 @@ def _make_store(place: Place, model: ModelInfo, wait_seconds: float) -> None:
         if _has_store_file(place):
             return  # another process made it while this one waited
         connection = _connect(place)
-        schemas = _schemas(model.d)
+        schemas = table_schemas(model.d)
         with place.changing():
             _make_tables(connection, schemas)
             # A creation cut off may have been by another model; there are no descriptors yet.
@@ -1788,69 +1477,9 @@ def _make_tables(connection: Any, schemas: dict[str, pa.Schema]) -> None:
             continue
         # A store of an earlier version lacks the columns that came since.
         missing = {
-            field.name: _BEFORE_OF.get(field.name) or _BEFORE[field.type]
+            field.name: BEFORE_OF.get(field.name) or BEFORE[field.type]
             for field in schema
             if field.name not in table.schema.names
         }
         if missing:
             table.add_columns(missing)
-
-
-# ---------------------------------------------------------------- rows to records
-
-
-def _frame_batch(batch: pa.RecordBatch, d: int) -> FrameBatch:
-    return FrameBatch(
-        ids=batch["id"].to_numpy(),
-        t_seconds=batch["t_seconds"].to_numpy(),
-        vectors=_vectors_of(batch, d),
-        asset_ids=batch["asset_id"].to_pylist() if "asset_id" in batch.schema.names else None,
-    )
-
-
-def _vectors_of(batch: pa.RecordBatch, d: int) -> NDArray[np.float16]:
-    # `flatten` heeds the slice that the batch is; `values` would not.
-    vectors: NDArray[np.float16] = batch["vector"].flatten().to_numpy(zero_copy_only=False)
-    return vectors.reshape(-1, d)
-
-
-def _only(frames: FrameBatch, keep: NDArray[np.bool_]) -> FrameBatch:
-    if bool(keep.all()):
-        return frames
-    asset_ids = frames.asset_ids
-    if asset_ids is not None:
-        asset_ids = [asset_ids[row] for row in np.flatnonzero(keep)]
-    return FrameBatch(frames.ids[keep], frames.t_seconds[keep], frames.vectors[keep], asset_ids)
-
-
-def _known(record: type[DataclassInstance], row: dict[str, Any]) -> dict[str, Any]:
-    """The columns of a row that are fields of the record: those of a store of another version differ."""
-    return {field.name: row[field.name] for field in fields(record) if field.name in row}
-
-
-def _program(row: dict[str, Any]) -> ProgramRecord:
-    lists = {name: tuple(row[name] or ()) for name in ("aliases", "categories")}
-    return ProgramRecord(**{**_known(ProgramRecord, row), **lists})
-
-
-def _stored_clip(row: dict[str, Any], d: int, sound_d: int) -> StoredClip:
-    record = ClipRecord(**_known(ClipRecord, row))
-    vectors = _from_float16_bytes(row["vectors"], (-1, d))
-    times = np.asarray(row["t_seconds"], dtype=np.float64)
-    parts = json.loads(row.get("further") or "[]")
-    stops = np.cumsum([len(times) - sum(count for _, count in parts), *(count for _, count in parts)])
-    further = tuple(
-        (name, times[stop - count : stop], vectors[stop - count : stop])
-        for (name, count), stop in zip(parts, stops[1:], strict=True)
-    )
-    sound = None
-    if record.sound_model:
-        seconds = np.asarray(row["sound_seconds"] or (), dtype=np.float64)
-        # Their own d where there are any: the clip may be newer than the model that this reader knows.
-        shape = (seconds.size, -1) if seconds.size else (0, sound_d)
-        sound = seconds, _from_float16_bytes(row["sound_vectors"] or b"", shape)
-    return StoredClip(record, times[: stops[0]], vectors[: stops[0]], further, sound)
-
-
-def _from_float16_bytes(content: bytes, shape: tuple[int, int]) -> Vectors:
-    return np.frombuffer(content, dtype="<f2").reshape(shape).astype(np.float32)

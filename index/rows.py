@@ -21,7 +21,9 @@ from index.base import Ids, Vectors
 Kind = Literal["frames", "sounds", "embeddings"]
 #: What a file itself gives, and a clip is linked by.
 KINDS: tuple[Kind, ...] = ("frames", "sounds")
-ALL_KINDS: tuple[Kind, ...] = (*KINDS, "embeddings")
+#: Whose table is there only once their model is.
+LATER_KINDS: tuple[Kind, ...] = ("sounds", "embeddings")
+ALL_KINDS: tuple[Kind, ...] = ("frames", *LATER_KINDS)
 
 #: Bits of an id that count the frames (or the sounds) of one program: 16.7 million, 194 days at one a second.
 ORDINAL_BITS = 24

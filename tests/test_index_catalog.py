@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from index import asset_stream
 from index import catalog as catalog_module
 from index.catalog import (
     AssetRecord,
@@ -268,7 +269,7 @@ def test_many_programs_stream_in_one_pass(catalog: Catalog) -> None:
 
 
 def test_a_program_longer_than_a_batch(catalog: Catalog) -> None:
-    n = catalog_module._BATCH_ROWS * 2 + 7
+    n = catalog_module.BATCH_ROWS * 2 + 7
     asset = NewAsset("long", "", "", float(n), np.arange(n) * 1.0, vectors_of(1, n))
     with catalog.writing() as writer:
         row = writer.add_program(NewProgram("p"), iter([asset, asset_of("short", 2)]))
@@ -307,7 +308,7 @@ def test_misfits_are_refused_and_change_nothing(catalog: Catalog, monkeypatch: p
             writer.add_program(NewProgram("p"), [other_d])
         with pytest.raises(ValueError, match="comes twice"):
             writer.add_program(NewProgram("p"), [asset_of("a"), asset_of("a")])
-        monkeypatch.setattr(catalog_module, "MAX_FRAMES", 6)
+        monkeypatch.setattr(asset_stream, "MAX_FRAMES", 6)
         with pytest.raises(ValueError, match="more than 6 frames"):
             writer.add_program(NewProgram("p"), [asset_of("a"), asset_of("b")])
         assert writer.add_program(NewProgram("none"), []).frame_count == 0
@@ -338,12 +339,12 @@ def test_sounds_read_back_as_they_were_added(heard: Catalog) -> None:
         sounding(asset_of("e1", 2, 3), 2, seed=51),
         sounding(asset_of("silent", 3, 2), 0),
         sounding(asset_of("black", 4, 0), 6, seed=52),
-        sounding(asset_of("long", 5, 1), catalog_module._BATCH_ROWS + 3, seed=53),
+        sounding(asset_of("long", 5, 1), catalog_module.BATCH_ROWS + 3, seed=53),
     ]
     with heard.writing() as writer:
         row = writer.add_program(NewProgram("p"), iter(mixed))
         mute = writer.add_program(NewProgram("q"), [asset_of("a")])
-    n = catalog_module._BATCH_ROWS + 11
+    n = catalog_module.BATCH_ROWS + 11
     assert (row.frame_count, row.sound_count, mute.sound_count) == (10, n, 0)
     for catalog in (heard, Catalog.open(heard.path)):
         assert catalog.sound_model == SOUND
@@ -420,7 +421,7 @@ def test_sounds_that_do_not_fit_are_refused_and_change_nothing(
         writer.use_sound(SOUND)
         with pytest.raises(ValueError, match="asset a has sounds of d = 6, the store of d = 5"):
             writer.add_program(NewProgram("p"), [sounding(asset_of("b"), 2), other_d])
-        monkeypatch.setattr(catalog_module, "MAX_FRAMES", 6)
+        monkeypatch.setattr(asset_stream, "MAX_FRAMES", 6)
         with pytest.raises(ValueError, match="more than 6 sounds"):
             writer.add_program(
                 NewProgram("p"), [sounding(asset_of("a", n=1), 4), sounding(asset_of("b", n=1), 3)]
@@ -535,7 +536,7 @@ _NEW_COLUMNS = {"kind", "sound_count", "sound_model", "sound_seconds", "sound_ve
 @pytest.fixture
 def old_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program, a removed program and a clip in tables without the columns that sounds brought."""
-    schemas = catalog_module._schemas
+    schemas = catalog_module.table_schemas
 
     def of_before(*args: Any) -> dict[str, Any]:
         return {
@@ -544,7 +545,7 @@ def old_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         }
 
     with monkeypatch.context() as patch:
-        patch.setattr(catalog_module, "_schemas", of_before)
+        patch.setattr(catalog_module, "table_schemas", of_before)
         with Catalog.create(tmp_path / "old", MODEL).writing() as writer:
             for name in ("p", "gone"):
                 writer.add_program(NewProgram(name, "T", ("alias",)), [asset_of("a", 1), asset_of("b", 2)])

@@ -289,7 +289,7 @@ def test_a_damaged_index_is_told_in_one_line(catalog: Catalog, monkeypatch: pyte
 @pytest.fixture
 def old_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Programs, one of them removed, in a table without the column."""
-    schemas = catalog_module._schemas
+    schemas = catalog_module.table_schemas
 
     def of_before(*args: int) -> dict[str, pa.Schema]:
         return {
@@ -298,7 +298,7 @@ def old_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         }
 
     with monkeypatch.context() as patch:
-        patch.setattr(catalog_module, "_schemas", of_before)
+        patch.setattr(catalog_module, "table_schemas", of_before)
         patch.setattr(Writer, "_fill_in_names", lambda self: None)
         with Catalog.create(tmp_path / "old", MODEL).writing() as writer:
             writer.add_programs(
