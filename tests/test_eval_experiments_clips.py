@@ -207,3 +207,17 @@ def test_what_is_said_to_be_harder_is_harder_to_the_oracle(
 def test_a_difficulty_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must"):
         replace(SMALL, **wrong)
+
+
+def test_frames_are_as_alike_as_the_difficulty_says() -> None:
+    world = make_world(Difficulty(), seed=0)
+    rng = np.random.default_rng(0)
+    clips = make_clips(world, make_programs(world, np.repeat(np.arange(36), 3), rng), 4, rng)
+    frames = np.concatenate([one.picture for one in clips.features if one.picture is not None])
+    scenes = np.concatenate(clips.drawn.scenes)
+    programs = np.repeat(clips.programs, [len(one) for one in clips.drawn.scenes])
+    near = frames @ frames.T
+    same_scene = (scenes[:, None] == scenes) & ~np.eye(len(frames), dtype=bool)
+    same_program = programs[:, None] == programs
+    assert near[same_scene & ~same_program].mean() == pytest.approx(0.36, abs=0.02)
+    assert near[same_scene & same_program].mean() == pytest.approx(0.45, abs=0.03)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from eval.experiments.results import Collector, Measure, Result, Row
+from eval.experiments.results import Collector, Kind, Measure, Result, Row
 
 MEASURES = (
     Measure("right"),
@@ -38,6 +38,22 @@ def test_one_seed_has_no_spread() -> None:
     assert next(result.cells())[1] == "25.0 %"
     assert row.spread("right") is None
     assert row.mean("time") is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "said"),
+    [
+        ("seconds", (0.0012, 0.0014), "1.3 ± 0.1 ms"),
+        ("seconds", (20.0, 22.0), "21.0 ± 1.4 s"),
+        ("mebibytes", (0.125, 0.125), "0.12 ± 0.00 MiB"),
+        ("number", (1.5, 2.5), "2.000 ± 0.707"),
+        ("count", (10.0, 20.0), "15 ± 7"),
+    ],
+)
+def test_numbers_are_written_by_their_kind(kind: Kind, values: tuple[float, ...], said: str) -> None:
+    row = Row("a", {"x": values})
+    result = Result("made", "a claim", "small", (0, 1), (Measure("x", kind),), (row,), "", 1.0)
+    assert next(result.cells())[1] == said
 
 
 def test_json_keeps_every_seed() -> None:

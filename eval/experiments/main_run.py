@@ -28,6 +28,7 @@ MAIN_MEASURES = (
     *(Measure(f"tier {tier} Brier", "number", is_shown=tier == 3) for tier in TIERS),
     *(Measure(f"tier {tier} ECE", is_shown=tier > 1) for tier in TIERS),
     *(Measure(f"tier {tier} ECE before", is_shown=tier == 3) for tier in TIERS),
+    *(Measure(f"tier {tier} ECE, clean", is_shown=tier == 3) for tier in TIERS),
 )
 DIFFICULTY_MEASURES = tuple(Measure(f"tier {tier}", is_drawn=tier > 1) for tier in TIERS)
 

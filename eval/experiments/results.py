@@ -164,9 +164,9 @@ def _cell(values: Sequence[float], kind: Kind, *, signed: bool = False) -> str:
     scale, digits, unit = {
         "share": (100.0, 1, " %"),
         "number": (1.0, 3, ""),
-        "seconds": (1.0, 2 if mean < 10 else 1, " s"),
+        "seconds": (1000.0, 1, " ms") if mean < 0.1 else (1.0, 2 if mean < 10 else 1, " s"),
         "count": (1.0, 0, ""),
-        "mebibytes": (1.0, 1, " MiB"),
+        "mebibytes": (1.0, 2 if mean < 1 else 1, " MiB"),
     }[kind]
     sign = "+" if signed else ""
     if kind == "count" and not spread:

@@ -41,6 +41,9 @@ def tier_scores(
         if on_validation is not None:
             labels = parts.validation.of_tier(tier, n_tier1=n_tier1, labelled=True)
             said = with_temperature(said, fit_temperature(on_validation[tier], labels))
+            own = parts.validation.of_tier(tier, n_tier1=n_tier1)
+            clean = with_temperature(on_test[tier], fit_temperature(on_validation[tier], own))
+            values[f"tier {tier} ECE, clean"] = top_calibration_error(clean, classes)
         values[f"tier {tier} log loss"] = log_loss(said, classes)
         values[f"tier {tier} Brier"] = brier_score(said, classes)
         values[f"tier {tier} ECE"] = top_calibration_error(said, classes)
