@@ -52,8 +52,7 @@ class Surroundings:
     def records(self, clips: Sequence[tuple[StoredClip, Words]]) -> list[FeatureRecord]:
         """What a store keeps of clips beside their descriptors; they go through the clip model together."""
         features = [self.fusion.clip(clip.vectors, clip.sound, words) for clip, words in clips]
-        # As the store gives them back: a clip asked and a clip kept are answered alike.
-        embeddings = self.fusion.embedder.embed(features).astype(np.float16).astype(np.float32)
+        embeddings = _as_kept(self.fusion.embedder.embed(features))
         return [
             self._record(clip, words, found, row)
             for (clip, words), found, row in zip(clips, features, embeddings, strict=True)
@@ -146,12 +145,31 @@ class Surroundings:
         related: list[tuple[Related, ...]] = [()] * len(records)
         if self.search is not None and records:
             words = [None if one is None else Words.of_json(one.words).text for one in records]
-            related = self.search.related(x, words, most=MOST_RELATED + max(map(len, linked)))
+            wordless = self._without_words(records)
+            related = self.search.related(wordless, words, most=MOST_RELATED + max(map(len, linked)))
         categories = self._categories(program_ids, x)
         return [
             ((), None) if one is None else (_without(found, own), what)
             for one, found, own, what in zip(records, related, linked, categories, strict=True)
         ]
+
+    def _without_words(self, records: Sequence[FeatureRecord | None]) -> Vectors:
+        """(n, d) embeddings of what is seen and heard alone; zeros where there is no record.
+
+        Words are searched for titles, and that is enough of them: in the embedding they draw a clip to
+        whatever its title resembles, also where it names nothing (docs/related.md). It is so that the
+        confidence is fitted, too: a stretch that is asked has no words.
+        """
+        x = np.zeros((len(records), self.fusion.info.d), np.float32)
+        there = [(row, one) for row, one in enumerate(records) if one is not None]
+        if there:
+            d, sound_d, _ = self.fusion.embedder.dimensions
+            features = [
+                ClipFeatures(_features_as_kept(one.picture, d), _features_as_kept(one.sound, sound_d))
+                for _, one in there
+            ]
+            x[[row for row, _ in there]] = self.fusion.embedder.embed(features)
+        return _as_kept(x)
 
     def _categories(self, program_ids: Sequence[str | None], x: Vectors) -> list[Mapping[str, Any] | None]:
         """Of each clip; from the linked program alone where nothing was trained."""
@@ -173,6 +191,16 @@ class Surroundings:
         prediction = program_prediction(paths, self.taxonomy)
         evidence = agreement(prediction, paths, self.taxonomy)
         return category_words(prediction, evidence, model=None, taxonomy=self.taxonomy.label)
+
+
+def _as_kept(vectors: Vectors) -> Vectors:
+    """As the store gives them back: a clip asked and a clip kept are answered alike."""
+    return vectors.astype(np.float16).astype(np.float32)
+
+
+def _features_as_kept(vectors: Vectors | None, d: int) -> Vectors | None:
+    """Likewise; of nothing a store does not know how wide it would be."""
+    return None if vectors is None else _as_kept(vectors).reshape(len(vectors), d)
 
 
 def _without(found: Iterable[Related], linked: Collection[str]) -> tuple[Related, ...]:
