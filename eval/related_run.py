@@ -168,7 +168,7 @@ def _surroundings(catalog: Catalog, settings: Settings) -> Surroundings:
 
 @dataclass(frozen=True)
 class Way:
-    """What of a clip is shown to the search.
+    """What of a clip is shown to the search; the last one of :data:`WAYS` is that of the pipeline.
 
     Attributes:
         name: In the tables.
@@ -184,11 +184,11 @@ class Way:
 
 
 WAYS = (
-    Way("embedding, no words", has_pictures=True, is_fused=False, has_title=False),
-    Way("embedding", has_pictures=True, is_fused=True, has_title=False),
+    Way("embedding without words", has_pictures=True, is_fused=False, has_title=False),
+    Way("embedding with words", has_pictures=True, is_fused=True, has_title=False),
     Way("title", has_pictures=False, is_fused=False, has_title=True),
-    Way("no words fused, title", has_pictures=True, is_fused=False, has_title=True),
-    Way("all", has_pictures=True, is_fused=True, has_title=True),
+    Way("embedding with words, title", has_pictures=True, is_fused=True, has_title=True),
+    Way("embedding, title", has_pictures=True, is_fused=False, has_title=True),
 )
 
 
@@ -292,6 +292,7 @@ def _show_decisions(value: PublicObject) -> None:
                 (
                     str(row["seed"]),
                     row["clip_id"],
+                    row["shows"],
                     row["links"][0][0],
                     f"{row['links'][0][1]:.3f}",
                     ", ".join(row["edits"]),

@@ -20,10 +20,10 @@ from index.rows import FeatureRecord
 
 _PLAIN = ("clip_id", "kept_at", "words", "text_model", "embedding_model", "scene_model")
 #: The columns that are arrays: little-endian float16, row by row, with the column that says how many rows.
-ARRAYS = {"picture": "frames", "sound": "seconds", "text": None, "embedding": None}
+ARRAYS = {"picture": "frames", "sound": "seconds", "text": None, "embedding": None, "wordless": None}
 COLUMNS = (
     "clip_id", "kept_at", "picture", "frames", "sound", "seconds", "text", "words", "text_model", "embedding",
-    "embedding_model", "scene_model",
+    "embedding_model", "scene_model", "wordless",
 )  # fmt: skip
 
 
@@ -45,6 +45,7 @@ def schema(key: pa.Field) -> pa.Schema:
             ("embedding", raw),
             ("embedding_model", text),
             ("scene_model", text),
+            ("wordless", raw),
         ]
     )
 

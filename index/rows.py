@@ -310,6 +310,7 @@ class FeatureRecord:
         text_model: Fingerprint of the model of ``text``; "" without.
         embedding: (e,) of length 1; None where none was made.
         embedding_model: Fingerprint of the clip model that made it; "" without.
+        wordless: (e,) the embedding of picture and sound alone, by the same model; None without any.
 
     Raises:
         ValueError: The shapes are others, a number is not finite, or a model is not named.
@@ -325,18 +326,21 @@ class FeatureRecord:
     embedding: Vectors | None = None
     embedding_model: str = ""
     scene_model: str = ""
+    wordless: Vectors | None = None
 
     def __post_init__(self) -> None:
         _check_text("clip_id", self.clip_id, empty_ok=False)
         for name in ("kept_at", "words", "text_model", "embedding_model", "scene_model"):
             _check_text(name, getattr(self, name))
-        for name, axes in (("picture", 2), ("sound", 2), ("text", 1), ("embedding", 1)):
+        for name, axes in (("picture", 2), ("sound", 2), ("text", 1), ("embedding", 1), ("wordless", 1)):
             found = getattr(self, name)
             if found is not None and (found.ndim != axes or not bool(np.isfinite(found).all())):
                 raise ValueError(f"{name} of clip {self.clip_id} must be finite, with {axes} axes")
         for name in ("text", "embedding"):
             if (getattr(self, name) is None) != (getattr(self, f"{name}_model") == ""):
                 raise ValueError(f"clip {self.clip_id} must have both {name} and {name}_model, or neither")
+        if self.wordless is not None and self.embedding is None:
+            raise ValueError(f"clip {self.clip_id} has an embedding without words and none with them")
         if self.scene_model and self.sound is None:
             raise ValueError(f"clip {self.clip_id} has a scene_model and no sound")
 

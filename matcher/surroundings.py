@@ -135,15 +135,23 @@ class Surroundings:
     def records(self, clips: Sequence[Asked]) -> list[FeatureRecord]:
         """What a store keeps of clips beside their descriptors; they go through the clip model together."""
         known = [features_for(self.fusion, clip) for clip in clips]
-        embeddings = _as_kept(self.fusion.embedder.embed([one.usable(self.fusion) for one in known]))
-        return [self._record(*row) for row in zip(clips, known, embeddings, strict=True)]
+        usable = [one.usable(self.fusion) for one in known]
+        # Words are searched for titles, and that is enough of them where related programs are looked for: in
+        # the embedding they draw a clip to whatever its title resembles, also where it names nothing
+        # (docs/related.md). It is so that the confidence is fitted, too: a stretch that is asked has none.
+        both = [*usable, *(replace(one, text=None) for one in usable)]
+        embeddings = _as_kept(self.fusion.embedder.embed(both))
+        n = len(clips)
+        return [self._record(*row) for row in zip(clips, known, embeddings[:n], embeddings[n:], strict=True)]
 
-    def _record(self, asked: Asked, known: KnownFeatures, embedding: Vectors) -> FeatureRecord:
+    def _record(
+        self, asked: Asked, known: KnownFeatures, embedding: Vectors, wordless: Vectors
+    ) -> FeatureRecord:
         found, clip = known.features, asked.clip.record
         return FeatureRecord(
             clip.clip_id, clip.kept_at, found.picture, found.sound, found.text, asked.words.to_json(),
             "" if found.text is None else self.fusion.text.info.fingerprint, embedding,
-            self.fusion.info.fingerprint, known.scene_model,
+            self.fusion.info.fingerprint, known.scene_model, wordless,
         )  # fmt: skip
 
     def is_fresh(self, state: FeatureState | None, kept_at: str) -> bool:
@@ -216,14 +224,16 @@ class Surroundings:
             linked: Of each clip the programs that it is linked to, or up for review with.
             program_ids: Of each clip the program that it is linked to.
         """
-        x = np.zeros((len(records), self.fusion.info.d), np.float32)
+        x, wordless = np.zeros((2, len(records), self.fusion.info.d), np.float32)
         for row, record in enumerate(records):
             if record is not None and record.embedding is not None:
                 x[row] = record.embedding
+            if record is not None and record.wordless is not None:
+                wordless[row] = record.wordless
         related: list[tuple[Related, ...]] = [()] * len(records)
         if self.search is not None and records:
             words = [None if one is None else Words.of_json(one.words).text for one in records]
-            related = self.search.related(x, words, most=MOST_RELATED + max(map(len, linked)))
+            related = self.search.related(wordless, words, most=MOST_RELATED + max(map(len, linked)))
         categories = self._categories(program_ids, x)
         return [
             ((), None) if one is None else (_without(found, own), what)

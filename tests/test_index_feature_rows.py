@@ -30,13 +30,14 @@ def feature_of(number: int) -> FeatureRecord:
         embedding=None if number % 5 == 0 else array(number, 6),
         embedding_model="" if number % 5 == 0 else "fp-e",
         scene_model="" if number % 3 == 1 or number % 2 else "fp-s",
+        wordless=None if number % 5 < 2 else array(number + 7, 6),
     )  # fmt: skip
 
 
 def assert_same(got: FeatureRecord, want: FeatureRecord) -> None:
     for name in ("clip_id", "kept_at", "words", "text_model", "embedding_model", "scene_model"):
         assert getattr(got, name) == getattr(want, name)
-    for name in ("picture", "sound", "text", "embedding"):
+    for name in ("picture", "sound", "text", "embedding", "wordless"):
         found, wanted = getattr(got, name), getattr(want, name)
         assert (found is None) == (wanted is None), name
         if wanted is not None:
