@@ -163,7 +163,8 @@ def test_a_kill_between_chunks_is_made_good_by_the_next_night(
 def record_without_embedding(catalog: Any, clip_id: str) -> Any:
     from dataclasses import replace
 
-    return replace(catalog.features([clip_id])[clip_id], embedding=None, embedding_model="")
+    record = catalog.features([clip_id])[clip_id]
+    return replace(record, embedding=None, embedding_model="", wordless=None)
 
 
 def test_nothing_is_said_where_nobody_wants_it(
