@@ -370,6 +370,40 @@ def share_cost_plot(
     return figure
 
 
+@_styled
+def condition_plot(conditions: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Shares by condition: a large dot for the mean over seeds, small ones for the seeds themselves.
+
+    Args:
+        conditions: From the first, at the top, to the last; by measure one share a seed. At most four
+            measures in all.
+
+    Returns:
+        The figure, as high as there are conditions.
+    """
+    measures = list(dict.fromkeys(name for found in conditions.values() for name in found))
+    figure, axes = _figure(height=max(1.6, 1.0 + 1.4 * _BAR_HEIGHT * len(conditions)))
+    at = np.arange(len(conditions))[::-1]
+    # Measures of one condition stand above each other, so that whiskers do not hide each other.
+    steps = np.linspace(0.24, -0.24, len(measures)) if len(measures) > 1 else np.zeros(1)
+    for colour, step, name in zip(_COLOURS, steps, measures, strict=False):
+        places = zip(at, conditions.values(), strict=True)
+        rows = [(y + step, found[name]) for y, found in places if name in found]
+        for y, values in rows:
+            axes.plot(values, [y] * len(values), "o", color=colour, markersize=2.5, alpha=0.5)
+        means = [float(np.mean(values)) for _, values in rows]
+        axes.plot(means, [y for y, _ in rows], "o", color=colour, markersize=5.5, label=name)
+    axes.set_yticks(at, list(conditions))
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.6, max(1, len(conditions)) - 0.4)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    if measures:
+        figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
 def _short(n: int) -> str:
     """A count in few letters: 950, 10k, 1.5M."""
     for size, letter in ((10**6, "M"), (10**3, "k")):

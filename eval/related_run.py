@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,6 @@ from eval.link_run import RunNotes, prepare
 from eval.making import read_json, write_json
 from eval.related_figures import ALL, ROWS, related_figures
 from eval.related_material import GROUPS, KINDS, RelatedClip, RelatedPlan, halved_programs, make_related
-from matcher.clip_features import Words
 from matcher.config import Settings
 from matcher.embedding import MEAN, Fusion
 from matcher.errors import InputError
@@ -31,11 +30,10 @@ from matcher.pipeline import add_programs, keep, query_clips
 from matcher.related import EVIDENCE, RelatedSearch
 from matcher.show import print_json, print_table, progress_bar, say, summary
 from matcher.store import create_catalog, open_linker, open_surroundings, save_caches, translated
-from matcher.surroundings import words_of
+from matcher.surroundings import Asked, features_for
 
 if TYPE_CHECKING:
     from index.catalog import Catalog, Writer
-    from index.rows import StoredClip
     from matcher.encoders.base import FrameEncoder
     from matcher.records import Answer
     from matcher.surroundings import Surroundings
@@ -200,28 +198,26 @@ def _asked_of(catalog: Catalog, settings: Settings, clips: Sequence[RelatedClip]
     names = [clip.clip_id for clip in clips]
     known = catalog.features(names)
     kept = {clip.record.clip_id: clip for clip in catalog.iter_clips(names)}
-    pairs = [(kept[name], words_of(kept[name], known.get(name))) for name in names]
+    asked = [Asked.again(kept[name], known.get(name)) for name in names]
     found: dict[str, PublicObject] = {name: {} for name in names}
     for way in WAYS:
         for name, one in zip(
-            names, ask_in(way, surroundings.fusion, surroundings.search, pairs), strict=True
+            names, ask_in(way, surroundings.fusion, surroundings.search, asked), strict=True
         ):
             found[name][way.name] = one
     return found
 
 
-def ask_in(
-    way: Way, fusion: Fusion, search: RelatedSearch, clips: Sequence[tuple[StoredClip, Words]]
-) -> Iterator[PublicObject]:
+def ask_in(way: Way, fusion: Fusion, search: RelatedSearch, clips: Sequence[Asked]) -> Iterator[PublicObject]:
     """What is found of each clip, shown in one way.
 
     Yields:
         ``candidates``: [program, confidence] by falling confidence, whether they reach the bar or not;
         ``evidence``: of each, as :data:`matcher.related.EVIDENCE` names it; ``bar``.
     """
-    features = [
-        fusion.clip(clip.vectors, clip.sound, words if way.is_fused else Words()) for clip, words in clips
-    ]
+    features = [features_for(fusion, clip).usable(fusion) for clip in clips]
+    if not way.is_fused:
+        features = [replace(one, text=None) for one in features]
     x = (
         fusion.embedder.embed(features)
         if way.has_pictures
@@ -229,7 +225,7 @@ def ask_in(
     )
     # As the store rounds them, and so as the pipeline's own.
     x = x.astype(np.float16).astype(np.float32)
-    for lead in search.leads(x, [words.text if way.has_title else None for _, words in clips]):
+    for lead in search.leads(x, [clip.words.text if way.has_title else None for clip in clips]):
         confidence, ids = search.weights.confidence(lead.evidence), search.program_ids(lead)
         order = np.lexsort((lead.positions, -confidence))[:_NOTED]
         yield {

@@ -64,6 +64,7 @@ from index.rows import (
     AssetRecord,
     ClipRecord,
     FeatureRecord,
+    FeatureState,
     FrameBatch,
     Kind,
     LinkRecord,
@@ -717,14 +718,10 @@ class Catalog:
             table.checkout(self.version_of("features"))
         return FeatureReader(table, columns, lambda: self._reading("features"), clip_ids)
 
-    def feature_states(self) -> dict[str, tuple[str, str, str]]:
-        """Of every clip with features when its descriptors were kept, and the text's and embedding's models.
-
-        Reads no array.
-        """
-        columns = ["clip_id", "kept_at", "text_model", "embedding_model"]
-        rows = self._rows("features", columns=columns)
-        return {row["clip_id"]: (row["kept_at"], row["text_model"], row["embedding_model"]) for row in rows}
+    def feature_states(self) -> dict[str, FeatureState]:
+        """Of every clip with features what they were made from; reads no array."""
+        rows = self._rows("features", columns=["clip_id", *FeatureState._fields])
+        return {row["clip_id"]: FeatureState(*(row[name] for name in FeatureState._fields)) for row in rows}
 
     def clip_dates(self) -> dict[str, str]:
         """When each clip's descriptors were kept, by clip id, in order of the ids."""
@@ -751,7 +748,7 @@ class Catalog:
         return sorted((NightRecord(**row) for row in self._rows("nights")), key=lambda record: record.night)
 
     def counts(self) -> dict[str, int]:
-        """How many live programs, assets, frames and sounds of theirs, clips, links and reviews there are."""
+        """How many live programs, assets, vectors of theirs by kind, clips, links and reviews there are."""
         programs = self.programs()
         rows = {name: self._count(name) for name in ("clips", "links", "reviews")}
         return {
@@ -759,6 +756,7 @@ class Catalog:
             "assets": sum(record.asset_count for record in programs),
             "frames": sum(record.frame_count for record in programs),
             "sounds": sum(record.sound_count for record in programs),
+            "embeddings": sum(record.embedding_count for record in programs),
             **rows,
         }
 

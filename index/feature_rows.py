@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from index.rows import FeatureRecord
 
+_PLAIN = ("clip_id", "kept_at", "words", "text_model", "embedding_model", "scene_model")
 #: The columns that are arrays: little-endian float16, row by row, with the column that says how many rows.
 ARRAYS = {"picture": "frames", "sound": "seconds", "text": None, "embedding": None}
 COLUMNS = (
     "clip_id", "kept_at", "picture", "frames", "sound", "seconds", "text", "words", "text_model", "embedding",
-    "embedding_model",
+    "embedding_model", "scene_model",
 )  # fmt: skip
 
 
@@ -43,16 +44,14 @@ def schema(key: pa.Field) -> pa.Schema:
             ("text_model", text),
             ("embedding", raw),
             ("embedding_model", text),
+            ("scene_model", text),
         ]
     )
 
 
 def to_row(record: FeatureRecord) -> dict[str, Any]:
     """The row of a record."""
-    row: dict[str, Any] = {
-        name: getattr(record, name)
-        for name in ("clip_id", "kept_at", "words", "text_model", "embedding_model")
-    }
+    row: dict[str, Any] = {name: getattr(record, name) for name in _PLAIN}
     for name, count in ARRAYS.items():
         found = getattr(record, name)
         row[name] = None if found is None else np.ascontiguousarray(found, dtype="<f2").tobytes()
@@ -67,8 +66,7 @@ def records(batch: pa.RecordBatch | pa.Table) -> Iterator[FeatureRecord]:
         arrays: dict[str, Any] = {
             name: array_of(row[name], None if count is None else row[count]) for name, count in ARRAYS.items()
         }
-        plain = ("clip_id", "kept_at", "words", "text_model", "embedding_model")
-        yield FeatureRecord(**{name: row[name] for name in plain}, **arrays)
+        yield FeatureRecord(**{name: row[name] for name in _PLAIN}, **arrays)
 
 
 def array_of(content: bytes | None, count: int | None) -> NDArray[np.float32] | None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -301,6 +301,8 @@ class FeatureRecord:
         kept_at: When its descriptors were kept: of other descriptors these are not the features.
         picture: (t, d) some of its frames; None where nobody knows, no rows where there is nothing to see.
         sound: (s, ds) a vector a second; likewise.
+        scene_model: Fingerprint of the model of the scene part that the rows of ``sound`` end with; "" where
+            they have none.
         text: (r,) of its words; None where nobody knows, zeros where it is known to have none.
         words: The words themselves, a JSON object.
         text_model: Fingerprint of the model of ``text``; "" without.
@@ -320,10 +322,11 @@ class FeatureRecord:
     text_model: str = ""
     embedding: Vectors | None = None
     embedding_model: str = ""
+    scene_model: str = ""
 
     def __post_init__(self) -> None:
         _check_text("clip_id", self.clip_id, empty_ok=False)
-        for name in ("kept_at", "words", "text_model", "embedding_model"):
+        for name in ("kept_at", "words", "text_model", "embedding_model", "scene_model"):
             _check_text(name, getattr(self, name))
         for name, axes in (("picture", 2), ("sound", 2), ("text", 1), ("embedding", 1)):
             found = getattr(self, name)
@@ -332,6 +335,32 @@ class FeatureRecord:
         for name in ("text", "embedding"):
             if (getattr(self, name) is None) != (getattr(self, f"{name}_model") == ""):
                 raise ValueError(f"clip {self.clip_id} must have both {name} and {name}_model, or neither")
+        if self.scene_model and self.sound is None:
+            raise ValueError(f"clip {self.clip_id} has a scene_model and no sound")
+
+    @property
+    def state(self) -> FeatureState:
+        """What it was made from, without the arrays."""
+        seconds = 0 if self.sound is None else len(self.sound)
+        return FeatureState(self.kept_at, self.text_model, self.embedding_model, self.scene_model, seconds)
+
+
+class FeatureState(NamedTuple):
+    """What a clip's features were made from.
+
+    Attributes:
+        kept_at: As of :class:`FeatureRecord`.
+        text_model: Likewise.
+        embedding_model: Likewise.
+        scene_model: Likewise.
+        seconds: Rows of its sound; 0 also where nobody listened.
+    """
+
+    kept_at: str
+    text_model: str
+    embedding_model: str
+    scene_model: str
+    seconds: int
 
 
 @dataclass(frozen=True, eq=False)

@@ -944,8 +944,8 @@ def index_verify(
         every = open_every(open_catalog(store), _settings(config).index)
         problems = [p for live in every for p in live.verify(full=sample is None, sample=sample)]
     if json:
-        sounds = sum(live.ntotal for live in every[1:])
-        print_json({"ok": not problems, "frames": every[0].ntotal, "sounds": sounds, "problems": problems})
+        held = {"frames": 0, "sounds": 0, "embeddings": 0} | {live.table: live.ntotal for live in every}
+        print_json({"ok": not problems, **held, "problems": problems})
     for problem in problems:
         say(problem)
     say("the cache equals the tables" if not problems else "the cache differs; run `matcher index rebuild`")
@@ -964,8 +964,7 @@ def index_rebuild(store: Store = DEFAULT_STORE, config: Config = None, wait: Wai
         every = open_every(catalog, _settings(config).index)
         for live in every:
             live.rebuild(writer)
-    heard = "".join(f"; {live.ntotal} sounds, {live.kind}" for live in every[1:])
-    say(f"rebuilt: {every[0].ntotal} frames, {every[0].kind}{heard}")
+    say(f"rebuilt: {'; '.join(f'{live.ntotal} {live.table}, {live.kind}' for live in every)}")
 
 
 @index_app.command("compact", epilog="Example:  matcher index compact --store S --wait 600")
@@ -1446,6 +1445,83 @@ def eval_link(
 
 
 @eval_app.command(
+    "experiment",
+    epilog="Examples:  matcher eval experiment main  |  matcher eval experiment pooling --seeds 5 --out"
+    " runs/pooling",
+)
+def eval_experiment(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="main, difficulty, title-shortcut, pooling, gating, experts, missing, twins, tiers, growth."
+        ),
+    ],
+    seeds: Annotated[int, typer.Option(min=1, help="Worlds of clips, each with trainings of its own.")] = 3,
+    scale: Annotated[str, typer.Option(help="small (minutes on two cores) or gpu.")] = "small",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the table, all values and a picture.", file_okay=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Put one claim about the clip model to the test, on generated clips of known difficulty."""
+    from eval.experiments.catalogue import run_experiment, write_result
+    from matcher.show import print_json, print_table, say
+
+    result = run_experiment(name, n_seeds=seeds, scale=scale, on_step=say)
+    if out is not None:
+        write_result(result, out)
+    if json:
+        for line in result.to_json():
+            print_json(line)
+    else:
+        print_table(f"{result.name}: {result.claim}", result.columns(), result.cells())
+    say(f"{len(result.rows)} conditions, {len(result.seeds)} seeds, {result.seconds:.0f} s")
+
+
+@eval_app.command(
+    "few-examples", epilog="Examples:  matcher eval few-examples  |  matcher eval few-examples --balance"
+)
+def eval_few_examples(
+    balance: Annotated[
+        bool, typer.Option("--balance", help="Measure unbalanced categories instead.")
+    ] = False,
+    count: Annotated[
+        list[int] | None, typer.Option(min=1, help="Examples of a new category; may be repeated.")
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(min=0, help="A draw of categories and clips; may be repeated (10 to 14)."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """How well a new category is answered by a few examples, and by heads that learn from as few.
+
+    On generated embeddings; clips of held-out programs are asked. Prints the table of docs/categories.md.
+    """
+    from dataclasses import replace
+
+    from eval import few_examples as measuring
+    from matcher.show import print_json, say
+
+    config = measuring.FewExamplesConfig()
+    if balance:
+        config = replace(config, difficulty=measuring.Difficulty(n_programs=60))
+    config = replace(config, counts=tuple(count or config.counts), seeds=tuple(seed or config.seeds))
+    rows: Sequence[Any]
+    if balance:
+        rows = unbalanced = measuring.measure_balance(config)
+        table = measuring.balance_table(unbalanced)
+    else:
+        rows = outcomes = measuring.measure(config, say=say)
+        table = measuring.table(outcomes)
+    if json:
+        for one in rows:
+            print_json(dict(vars(one)))
+    else:
+        sys.stdout.write(f"{table}\n")
+
+
+@eval_app.command(
     "sound",
     epilog="Examples:  matcher eval sound --films films --out runs/sound  |  matcher eval sound --films films"
     " --material runs/full/material --hops 0.5,1 --out runs/hops",
@@ -1653,7 +1729,7 @@ def _train_descriptor(training: Training, settings: Settings, *, has_grid: bool,
     "categories",
     epilog="Examples:  matcher train categories --store S --clips labels.csv --taxonomy site.toml --out cats"
     " && matcher models use --categories cats --store S  |  matcher train categories --clips labels.csv"
-    " --taxonomy site.toml --tier 3 --augment mix-up --out cats",
+    " --taxonomy site.toml --tier 3 --augment mixup --out cats",
 )
 def train_categories(
     out: Annotated[Path, typer.Option("--out", help="Folder of the heads; made if need be.")],
@@ -1667,7 +1743,7 @@ def train_categories(
     head: Annotated[str | None, typer.Option(help="experts or logistic.")] = None,
     augment: Annotated[
         list[str] | None,
-        typer.Option(help="mix-up, dropout or noise, for categories of few clips; may be repeated."),
+        typer.Option(help="mixup, dropout or noise, for categories of few clips; may be repeated."),
     ] = None,
     min_examples: Annotated[
         int | None, typer.Option(min=2, help="Clips from which on a category is learned by a head.")

@@ -4,14 +4,19 @@ A clip model compares clips with programs, so both are brought to the same form:
 second of the sound, one vector of the words. A program is cut into *stretches* of some ten frames, each
 with the program's titles for its words.
 
-Shape letters: ``n`` frames, ``m`` sound patches, ``t`` and ``s`` those kept, ``d`` dimensions.
+A second of a clip's sound has two parts: what identifies it, and what it is like (a *scene*: speech, music,
+laughter). The second is known of clips alone: of a program's sound the store keeps nothing that it could be
+made from.
+
+Shape letters: ``n`` frames, ``m`` sound patches, ``t`` and ``s`` those kept, ``q`` seconds with a scene,
+``d`` dimensions, ``d0`` those that identify a sound.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +34,8 @@ STRETCH_FRAMES = 10
 MOST_STRETCHES = 64
 
 Timed = tuple[NDArray[np.float64], Vectors]
+#: Whole seconds, ascending, (q,), and a vector for each, (q, 64).
+Scenes = tuple[NDArray[np.int64], Vectors]
 
 
 def evenly(n: int, most: int) -> NDArray[np.int64]:
@@ -58,20 +65,65 @@ def pooled_seconds(t_seconds: NDArray[np.float64], vectors: Vectors) -> Vectors:
     return unit_rows(sums / counts[:, None])
 
 
-def features_of(frames: Vectors, sound: Timed | None, text: Vectors | None) -> ClipFeatures:
+def features_of(
+    frames: Vectors, sound: Timed | None, text: Vectors | None, *, scene: Scenes | None = None
+) -> ClipFeatures:
     """One clip's features.
 
     Args:
         frames: (n, d) in time order.
         sound: Its patches; None where nobody listened.
         text: Of its words; None where nobody knows any.
+        scene: What its seconds are like; None where nobody knows.
     """
-    heard = None if sound is None else pooled_seconds(*sound)
     return ClipFeatures(
         picture=frames[evenly(len(frames), MOST_FRAMES)].astype(np.float32),
-        sound=None if heard is None else heard[evenly(len(heard), MOST_SECONDS)],
+        sound=None if sound is None else _seconds_of(sound, scene),
         text=text,
     )
+
+
+# ---------------------------------------------------------------- what a sound is like
+
+
+def _seconds_of(sound: Timed, scene: Scenes | None) -> Vectors:
+    """Rows of at most :data:`MOST_SECONDS` seconds, in time order: (s, d0), or (s, d0 + 64) with ``scene``.
+
+    A row stands for each second that has a patch or a scene; the part that it lacks is zeros. Seconds with a
+    patch are chosen first, as they would be without scenes, and the others fill what is left: so nothing that
+    looks at what identifies a sound depends on whether scenes are known.
+    """
+    vectors = pooled_seconds(*sound)
+    rows = evenly(len(vectors), MOST_SECONDS)
+    vectors = vectors[rows]
+    if scene is None:
+        return vectors
+    seconds = np.unique(sound[0].astype(np.int64))[rows]
+    only = np.setdiff1d(scene[0], np.unique(sound[0].astype(np.int64)))
+    every = np.union1d(seconds, only[evenly(len(only), MOST_SECONDS - len(seconds))])
+    d0 = vectors.shape[1]
+    out = np.zeros((len(every), d0 + scene[1].shape[1]), np.float32)
+    out[np.searchsorted(every, seconds), :d0] = vectors
+    _, of_out, of_scene = np.intersect1d(every, scene[0], assume_unique=True, return_indices=True)
+    out[of_out, d0:] = scene[1][of_scene]
+    return out
+
+
+def without_scenes(clip: ClipFeatures, d0: int) -> ClipFeatures:
+    """The same with what identifies its sound alone: as if nobody knew what the seconds are like."""
+    if clip.sound is None or clip.sound.shape[1] == d0:
+        return clip
+    alone = clip.sound[:, :d0]
+    # A row of zeros is a second that had a scene alone.
+    return replace(clip, sound=alone[alone.any(axis=1)])
+
+
+def with_scene(clip: ClipFeatures, scene: Vectors) -> ClipFeatures:
+    """The same with one (64,) scene for each second, of a clip whose seconds nobody knows one of."""
+    if clip.sound is None:
+        return clip
+    rows = np.broadcast_to(scene, (len(clip.sound), len(scene))).astype(np.float32)
+    return replace(clip, sound=np.concatenate([clip.sound, rows], axis=1))
 
 
 # ---------------------------------------------------------------- words

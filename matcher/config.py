@@ -138,6 +138,8 @@ class FusionSettings(_Section):
     Attributes:
         enabled: Whether embeddings are made and asked.
         text: The text encoder: ``ngrams``, ``ngrams:D`` or ``open_clip:NAME/PRETRAINED``.
+        scene: What says what a second of a clip's sound is like: ``melstats``, ``scene@FILE`` with a trained
+            net, or "" for nobody.
         ocr: Whether texts are read in the pictures of clips; wants the extra ``ocr``.
         related: Least confidence of a related program; default that of its calibration.
         min_confidence: A category less confident is not named.
@@ -145,6 +147,7 @@ class FusionSettings(_Section):
 
     enabled: bool = True
     text: str = "ngrams"
+    scene: str = "melstats"
     ocr: bool = False
     related: float | None = Field(None, gt=0, le=1)
     min_confidence: float = Field(0.5, ge=0, le=1)

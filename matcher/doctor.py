@@ -30,6 +30,7 @@ def examine(store: str | Path | None, settings: Settings) -> list[Check]:
     """Look at everything that a run relies on; nothing raises."""
     checks = [_python(), _packages(), _attempt("faiss", _faiss), _attempt("cache", _cache)]
     checks.append(_attempt("encoder", lambda: _encoder(settings)))
+    checks.append(_attempt("text", lambda: _text(settings)))
     if store is not None:
         checks.extend(_store(store, settings))
     return checks
@@ -87,6 +88,19 @@ def _encoder(settings: Settings) -> str:
     return f"{encoder.info.spec} ({encoder.info.fingerprint}, {encoder.info.d} dimensions): {encoder.engine}"
 
 
+def _text(settings: Settings) -> str:
+    from matcher.encoders.text import load_text_encoder
+
+    info = load_text_encoder(settings.fusion.text, device=settings.encoder.device).info
+    reader = ""
+    if settings.fusion.ocr:
+        from matcher.ocr import load_reader
+
+        load_reader()
+        reader = "; texts in pictures are read"
+    return f"{info.spec} ({info.fingerprint}, {info.d} dimensions){reader}"
+
+
 def _store(store: str | Path, settings: Settings) -> Iterator[Check]:
     from matcher.store import open_catalog, open_every, translated
 
@@ -104,8 +118,5 @@ def _store(store: str | Path, settings: Settings) -> Iterator[Check]:
         finding = f"{len(problems)} faults, first: {problems[0]}; run `matcher index rebuild`"
         yield Check("index", False, one_line(finding), 2)
     else:
-        held = ", ".join(
-            f"{live.ntotal} {what} ({live.kind})"
-            for live, what in zip(every, ("frames", "sounds"), strict=False)
-        )
+        held = ", ".join(f"{live.ntotal} {live.table} ({live.kind})" for live in every)
         yield Check("index", True, f"{held}, equal to the tables")

@@ -8,19 +8,31 @@ Shape letters: ``n`` clips, ``d`` dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from index.base import Vectors
-from matcher.clip_features import Timed, Words, features_of, program_words, split_by_asset, stretches
+from matcher.clip_features import (
+    Scenes,
+    Timed,
+    Words,
+    features_of,
+    program_words,
+    split_by_asset,
+    stretches,
+    with_scene,
+    without_scenes,
+)
 from matcher.encoders.base import ModelInfo, fingerprint
+from matcher.encoders.scene import D as SCENE_D
 from matcher.fusion.features import ClipFeatures, parameter_free_embedding
 
 if TYPE_CHECKING:
     from index.catalog import Catalog, ProgramFrames, ProgramRecord
+    from matcher.encoders.scene import SceneEncoder
     from matcher.encoders.text import TextEncoder
 
 #: What the parameter-free embedding is called.
@@ -39,11 +51,19 @@ class Embedder(Protocol):
 
     @property
     def dimensions(self) -> tuple[int, int, int]:
-        """Of picture, sound and text as they come in."""
+        """Of picture, sound and text as it takes them."""
+        ...
+
+    @property
+    def neutral_scene(self) -> Vectors | None:
+        """(64,) what stands for a second that nobody knows the scene of; None where it takes no scenes."""
         ...
 
     def embed(self, clips: Sequence[ClipFeatures]) -> Vectors:
-        """(n, d) float32 of length 1; a row of zeros where a clip has nothing at all."""
+        """(n, d) float32 of length 1; a row of zeros where a clip has nothing at all.
+
+        Clips come with scenes or without: see :func:`fitting`.
+        """
         ...
 
 
@@ -55,18 +75,55 @@ class Encoders:
         picture: Fingerprint of the frame encoder.
         sound: Of the sound encoder.
         text: Of the text encoder.
-        dimensions: Of the three.
+        dimensions: Of picture, sound and text; those of a scene are at the end of the sound's.
+        scene: Of the scene encoder; "" where there is none.
     """
 
     picture: str
     sound: str
     text: str
     dimensions: tuple[int, int, int]
+    scene: str = ""
+
+    @property
+    def d_identifying(self) -> int:
+        """Dimensions of the sound, less those of a scene."""
+        return self.dimensions[1] - (SCENE_D if self.scene else 0)
+
+    def without_scene(self) -> Encoders:
+        """The same where nobody says what a second is like."""
+        picture, _, text = self.dimensions
+        return replace(self, dimensions=(picture, self.d_identifying, text), scene="")
+
+
+def fitting(clips: Iterable[ClipFeatures], d0: int, neutral: Vectors | None) -> list[ClipFeatures]:
+    """Clips as an embedder takes them: all with scenes, or all without.
+
+    A program's sound has no scenes, nor has that of a clip that was kept without. What is not known is filled
+    with what says nothing, and not with zeros, which say that a second is silent.
+
+    Args:
+        clips: With scenes or without; the dimensions of their sounds tell.
+        d0: Dimensions that identify a sound.
+        neutral: (64,) for every second of a clip without; None to take the scenes away.
+    """
+    return [_fitting(clip, d0, neutral) for clip in clips]
+
+
+def _fitting(clip: ClipFeatures, d0: int, neutral: Vectors | None) -> ClipFeatures:
+    d = 0 if clip.sound is None else clip.sound.shape[1]
+    if neutral is None and d == d0 + SCENE_D:
+        return without_scenes(clip, d0)
+    if neutral is not None and d == d0:
+        return with_scene(clip, neutral)
+    return clip
 
 
 @dataclass(frozen=True)
 class MeanEmbedder:
     """The normalized mean of what a clip has; nothing is trained.
+
+    Scenes play no part: what two seconds of speech have in common is no direction.
 
     Attributes:
         encoders: Of the features.
@@ -79,16 +136,22 @@ class MeanEmbedder:
         """Name, fingerprint and dimensions."""
         encoders = self.encoders
         mark = fingerprint(["mean embedding", REVISION, encoders.picture, encoders.sound, encoders.text])
-        return ModelInfo(MEAN, mark, sum(encoders.dimensions))
+        return ModelInfo(MEAN, mark, sum(self.dimensions))
 
     @property
     def dimensions(self) -> tuple[int, int, int]:
-        """Of picture, sound and text as they come in."""
-        return self.encoders.dimensions
+        """Of picture, sound and text as it takes them."""
+        return self.encoders.without_scene().dimensions
+
+    @property
+    def neutral_scene(self) -> None:
+        """It takes no scenes."""
+        return None
 
     def embed(self, clips: Sequence[ClipFeatures]) -> Vectors:
         """See :func:`~matcher.fusion.features.parameter_free_embedding`."""
-        return parameter_free_embedding(clips, dimensions=self.dimensions)
+        alone = fitting(clips, self.dimensions[1], None)
+        return parameter_free_embedding(alone, dimensions=self.dimensions)
 
 
 @dataclass(frozen=True)
@@ -98,10 +161,14 @@ class Fusion:
     Attributes:
         embedder: The clip model.
         text: The text encoder whose vectors it takes.
+        encoders: Of the features of clips.
+        scene: Says what a second of a clip's sound is like; None where nobody does.
     """
 
     embedder: Embedder
     text: TextEncoder
+    encoders: Encoders
+    scene: SceneEncoder | None = None
 
     @property
     def info(self) -> ModelInfo:
@@ -112,9 +179,11 @@ class Fusion:
         """(d,) of some words; None where nobody knows any, zeros where there are none."""
         return None if text is None else self.text.encode([text])[0]
 
-    def clip(self, frames: Vectors, sound: Timed | None, words: Words) -> ClipFeatures:
-        """The features of a clip's descriptors and words."""
-        return features_of(frames, sound, self.text_vector(words.text))
+    def clip(
+        self, frames: Vectors, sound: Timed | None, words: Words, *, scene: Scenes | None = None
+    ) -> ClipFeatures:
+        """The features of a clip's descriptors and words, and of its scenes if they are known."""
+        return features_of(frames, sound, self.text_vector(words.text), scene=scene)
 
     def asset(self, frames: Timed, sound: Timed | None, text: Vectors | None, *, n_assets: int) -> Timed:
         """Embed the stretches of one asset.

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from matcher.clip_features import Scenes
 from matcher.config import SoundSettings
 from matcher.decode_sound import SoundPiece
+from matcher.encoders.scene import SceneEncoder, is_silent
 from matcher.encoders.sound import SoundEncoder, load_sound_encoder
 from matcher.records import SOUND, Look
 from matcher.sound import COLUMN_SECONDS, slowed
@@ -52,6 +54,28 @@ class Listener:
             vectors.append(found[new])
             last = float(times[-1][-1]) if times[-1].size else last
         return Look(SOUND, np.concatenate(times), np.concatenate(vectors), "sound")
+
+
+def scenes_of(encoder: SceneEncoder, pieces: Sequence[SoundPiece]) -> Scenes:
+    """What the seconds of one file's sound are like, from its first frame on; none of silent ones.
+
+    Args:
+        encoder: Makes the vectors.
+        pieces: Of the file, in time order. One rarely begins with a second of the file: its seconds count as
+            those that their middles are in.
+    """
+    seconds = [np.zeros(0, np.int64)]
+    vectors = [np.zeros((0, encoder.info.d), np.float32)]
+    last = -1
+    for piece in pieces:
+        found = encoder.describe(piece.columns)
+        own = np.floor(piece.start_seconds + np.arange(len(found)) + 0.5).astype(np.int64)
+        # As for the patches: pieces of a damaged file may overlap.
+        is_taken = (own > last) & ~is_silent(found)
+        seconds.append(own[is_taken])
+        vectors.append(found[is_taken])
+        last = max(last, int(own.max(initial=-1)))
+    return np.concatenate(seconds), np.concatenate(vectors)
 
 
 def listener_of(settings: SoundSettings, hop_seconds: float) -> Listener | None:

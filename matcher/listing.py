@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from index.drift import advice
 from index.engines import choose_kind
 from index.live import saved_index
-from index.rows import KINDS, Kind
+from index.rows import ALL_KINDS, Kind
 from index.stretches import Cut
 from matcher.config import IndexSettings, Settings
 
@@ -95,6 +95,8 @@ def _links_of(clip_id: str, record: LinkRecord | None) -> list[dict[str, Any]]:
     rest = {
         "review": answer["review"],
         "reviewed": answer.get("reviewed"),
+        "related": answer.get("related", []),
+        "categories": answer.get("categories"),
         "decision": None if record is None else record.decision,
         "catalog_version": None if record is None else record.catalog_version,
         "linked_at": None if record is None else record.linked_at,
@@ -109,7 +111,7 @@ def status_object(catalog: Catalog, settings: Settings) -> dict[str, Any]:
     counts = catalog.counts()
     states = [
         _index_state(catalog, settings.index, table, counts[table])
-        for table in KINDS
+        for table in ALL_KINDS
         if catalog.model_of(table) is not None
     ]
     return {
@@ -119,6 +121,7 @@ def status_object(catalog: Catalog, settings: Settings) -> dict[str, Any]:
         "encoder": catalog.model.name,
         "dimensions": catalog.model.d,
         "sound_model": None if catalog.sound_model is None else catalog.sound_model.fingerprint,
+        "embedding_model": None if catalog.embedding_model is None else catalog.embedding_model.name,
         **counts,
         "index": states[0]["kind"],
         "index_frames": counts["frames"],

@@ -22,7 +22,7 @@ from index.rows import ModelInfo
 from matcher.embedding import MEAN, Fusion
 from matcher.errors import InputError
 from matcher.related_fit import fit_related
-from matcher.store import default_fusion, encoders_of, open_live, translated
+from matcher.store import default_fusion, open_live, translated
 from matcher.used_models import (
     UsedModels,
     categories_folder,
@@ -143,14 +143,13 @@ def named_fusion(catalog: Catalog, settings: Settings, what: str) -> Fusion:
         return fusion
     from matcher.fusion.embedder import TrainedEmbedder
 
-    encoders = encoders_of(catalog, settings, fusion.text.info)
     path = Path(what)
     if path.is_file():
-        return Fusion(TrainedEmbedder.load(path, encoders), fusion.text)
+        return replace(fusion, embedder=TrainedEmbedder.load(path, fusion.encoders))
     if what in catalog.place.entries():
         mark = what.removeprefix("clip-model-").removesuffix(".safetensors")
         kept = clip_model_path(catalog.place, mark)
-        return Fusion(TrainedEmbedder.load(kept, encoders, name=mark), fusion.text)
+        return replace(fusion, embedder=TrainedEmbedder.load(kept, fusion.encoders, name=mark))
     raise InputError(
         f"there is no clip model {what!r}; give {MEAN}, a file that `matcher train fusion` wrote, or a name"
         " that `matcher models list` shows"
@@ -239,7 +238,7 @@ def compare_models(
     Raises:
         InputError: No kept clip is linked.
     """
-    from matcher.surroundings import words_of
+    from matcher.surroundings import Asked, features_for
 
     linked = {link.clip_id: link.program_id for link in catalog.links() if link.program_id is not None}
     if not linked:
@@ -249,12 +248,14 @@ def compare_models(
     rng = np.random.default_rng(seed)
     drawn = sorted(rng.permutation(sorted(linked))[:most].tolist())
     known = catalog.features(drawn)
-    clips = [(clip, words_of(clip, known.get(clip.record.clip_id))) for clip in catalog.iter_clips(drawn)]
+    clips = [(clip, known.get(clip.record.clip_id)) for clip in catalog.iter_clips(drawn)]
     programs = np.array([str(linked[clip.record.clip_id]) for clip, _ in clips])
     names = [clip.record.clip_id for clip, _ in clips]
     rows = []
     for name, fusion in fusions.items():
-        x = fusion.embedder.embed([fusion.clip(clip.vectors, clip.sound, words) for clip, words in clips])
+        x = fusion.embedder.embed(
+            [features_for(fusion, Asked.again(clip, record)).usable(fusion) for clip, record in clips]
+        )
         stretch, whose = _program_rows(catalog, fusion)
         rows.append(
             Compared(

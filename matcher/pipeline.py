@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from index.rows import ClipRecord, ModelInfo, NewAsset, NewProgram, StoredClip, now_utc
 from matcher.agreement import LEAST_STANDING
 from matcher.changes import link_record
-from matcher.clip_features import Words, evenly, program_words
+from matcher.clip_features import Scenes, Words, evenly, program_words
 from matcher.config import Settings
 from matcher.considered import Considered
 from matcher.decode import Sampling
@@ -24,7 +24,7 @@ from matcher.encoders.base import FrameEncoder
 from matcher.errors import InputError, StoreError
 from matcher.inputs import ClipJob, ProgramJob, Refused, fingerprint_files, one_line
 from matcher.linking import Linker, failed
-from matcher.listen import Listener, listener_of
+from matcher.listen import Listener, listener_of, scenes_of
 from matcher.records import SOUND, Answer, Descriptors, Failure, Look, rounded
 from matcher.second_look import SecondLook
 from matcher.store import default_fusion, open_fusion, translated
@@ -33,8 +33,9 @@ from matcher.verdicts import verdicts_of
 if TYPE_CHECKING:
     from index.catalog import Catalog, Writer
     from matcher.embedding import Fusion
+    from matcher.encoders.scene import SceneEncoder
     from matcher.ocr import TextReader
-    from matcher.surroundings import Surroundings
+    from matcher.surroundings import Asked, Surroundings
 
 OnFrames = Callable[[Path, float], None]
 #: Describes files in order, one result a file, as :func:`matcher.describe.describe_files`; it may read ahead.
@@ -255,6 +256,7 @@ def query_clips(
     )  # fmt: skip
     second_look = SecondLook(encoder, sampling) if settings.decision.second_look else None
     reader = _text_reader(settings) if surroundings is not None else None
+    scene = None if surroundings is None or listener is None else surroundings.fusion.scene
 
     def again(first: Considered, path: Path, album: Album) -> Considered:
         if listener is not None and linker.is_unsure(first):
@@ -278,7 +280,7 @@ def query_clips(
                 assert result.error is not None
                 yield no_answer(job.clip_id, str(job.path), Failure(result.error.kind, str(result.error)))
                 continue
-            captions = None if reader is None or result.album is None else read_captions(reader, result.album)
+            seen = _seen(result.album, reader, scene)
             considered = linker.consider(_rounded(result.descriptors))
             if result.album is not None:
                 considered = again(considered, job.path, result.album)
@@ -288,13 +290,13 @@ def query_clips(
                 stored, record=replace(stored.record, path=str(job.path.absolute()), title=job.title)
             )
             considered = linker.consider(descriptors_of(stored))
-            captions = None if kept is None else _captions_of(kept, job.clip_id)
+            seen = None
         answer = linker.answer(
             job.clip_id, str(job.path), considered, model=model, top=top, verdict=verdicts.get(job.clip_id)
         )
         if surroundings is not None:
-            record = surroundings.records([(stored, Words(job.title, captions=captions))])
-            (answer,) = surroundings.complete([answer], record)
+            asked = _asked(job, stored, seen, kept)
+            (answer,) = surroundings.complete([answer], surroundings.records([asked]))
         yield answer, stored
 
 
@@ -311,17 +313,37 @@ def _text_reader(settings: Settings) -> TextReader | None:
     return load_reader()
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What only a clip's file tells, beside its descriptors: captions, and what its seconds are like."""
+
+    captions: tuple[str, ...] | None = None
+    scene: Scenes | None = None
+
+
+def _seen(album: Album | None, reader: TextReader | None, scene: SceneEncoder | None) -> _Seen:
+    if album is None:
+        return _Seen()
+    return _Seen(
+        None if reader is None else read_captions(reader, album),
+        None if scene is None else scenes_of(scene, album.sound),
+    )
+
+
+def _asked(job: ClipJob, stored: StoredClip, seen: _Seen | None, kept: Catalog | None) -> Asked:
+    """What features are made from: of a clip that was not opened, what the store has of it."""
+    from matcher.surroundings import Asked
+
+    if seen is not None:
+        return Asked(stored, Words(job.title, captions=seen.captions), scene=seen.scene)
+    return Asked.again(stored, None if kept is None else kept.features([job.clip_id]).get(job.clip_id))
+
+
 def read_captions(reader: TextReader, album: Album) -> tuple[str, ...]:
     """The texts that are seen in a clip's pictures, each once, in time order."""
     rows = evenly(len(album.pictures), READ_PICTURES)
     found = reader.read((album.t_seconds[row], album.pictures[row]) for row in rows)
     return tuple(dict.fromkeys(caption.text for caption in found))
-
-
-def _captions_of(kept: Catalog, clip_id: str) -> tuple[str, ...] | None:
-    """What was read in a kept clip's pictures; None where nobody looked."""
-    record = kept.features([clip_id]).get(clip_id)
-    return None if record is None else Words.of_json(record.words).captions
 
 
 def listen_again(

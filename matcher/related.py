@@ -79,8 +79,8 @@ class RelatedWeights:
 
 #: Of the parameter-free embedding. The embedding's part by :mod:`matcher.related_fit` on 448 stretches of 113
 #: open-licensed films and generated dramas. The titles' part is set: a whole title that names one program
-#: alone makes 0.75, one that two programs share or half of one stays below 0.5. In the mix of titles that
-#: `matcher eval related` sets, a whole title is right in 0.68 of the clips of known programs: docs/related.md.
+#: alone makes 0.75, one that two programs share or half of one stays below 0.5. In the mix that `matcher eval
+#: related` sets, a whole title is right in 0.68 of the clips that are about any program: docs/related.md.
 SHIPPED = RelatedWeights(bias=-5.2, weights=(2.7, 0.3, 3.9, 2.4))
 
 #: Programs that words name: the words, and how many at most.

@@ -157,7 +157,8 @@ def answer_row(answer: Answer) -> tuple[str, ...]:
         best = [] if guess is None else [f"best guess {guess.program_id}, {guess.confidence:.2f}"]
         if answer.is_said:  # what else it may be is asked no more
             best = [AS_SAID]
-        return answer.clip_id, answer.decision, "", "", "\n".join([*best, *disagrees])
+        about = [f"about {one.program_id}, {one.confidence:.2f}" for one in answer.related[:1]]
+        return answer.clip_id, answer.decision, "", "", "\n".join([*best, *disagrees, *about])
     programs = "\n".join(link.program_id for link in answer.links)
     sureness = "\n".join(f"{link.confidence:.3f}" for link in answer.links)
     is_heard = heard is not None or any(

@@ -223,17 +223,22 @@ def default_fusion(catalog: Catalog, settings: Settings) -> Fusion:
     """The parameter-free embedding of a store, whatever it uses now.
 
     Raises:
-        InputError: The text encoder is not known.
+        InputError: The text encoder or the scene encoder is not known.
     """
     from matcher.embedding import Fusion, MeanEmbedder
+    from matcher.encoders.scene import load_scene_encoder
     from matcher.encoders.text import load_text_encoder
 
     text = load_text_encoder(settings.fusion.text, device=settings.encoder.device)
-    return Fusion(MeanEmbedder(encoders_of(catalog, settings, text.info)), text)
+    scene = load_scene_encoder(settings.fusion.scene) if settings.fusion.scene else None
+    encoders = encoders_of(catalog, settings, text.info, None if scene is None else scene.info)
+    return Fusion(MeanEmbedder(encoders), text, encoders, scene)
 
 
-def encoders_of(catalog: Catalog, settings: Settings, text: ModelInfo) -> Encoders:
-    """What describes the clips and programs of a store, with a text encoder.
+def encoders_of(
+    catalog: Catalog, settings: Settings, text: ModelInfo, scene: ModelInfo | None = None
+) -> Encoders:
+    """What describes the clips and programs of a store, with a text encoder and a scene encoder.
 
     Where it holds no sounds yet, they are taken to be those of the settings: when they come, what was made
     without them stays good.
@@ -251,7 +256,11 @@ def encoders_of(catalog: Catalog, settings: Settings, text: ModelInfo) -> Encode
         sound = heard.fingerprint, heard.d
 
     picture = catalog.model
-    return Encoders(picture.fingerprint, sound[0], text.fingerprint, (picture.d, sound[1], text.d))
+    return Encoders(
+        picture.fingerprint, sound[0], text.fingerprint,
+        (picture.d, sound[1] + (0 if scene is None else scene.d), text.d),
+        scene="" if scene is None else scene.fingerprint,
+    )  # fmt: skip
 
 
 def open_fusion(catalog: Catalog, settings: Settings) -> Fusion | None:
@@ -260,7 +269,7 @@ def open_fusion(catalog: Catalog, settings: Settings) -> Fusion | None:
     Raises:
         StoreError: The clip model that made them is lost, or they are another text encoder's.
     """
-    from matcher.embedding import MEAN, Fusion
+    from matcher.embedding import MEAN
     from matcher.used_models import clip_model_path
 
     stored = catalog.embedding_model
@@ -271,10 +280,8 @@ def open_fusion(catalog: Catalog, settings: Settings) -> Fusion | None:
         from matcher.fusion.embedder import PREFIX, TrainedEmbedder
 
         path = clip_model_path(catalog.place, stored.fingerprint)
-        encoders = encoders_of(catalog, settings, fusion.text.info)
-        fusion = Fusion(
-            TrainedEmbedder.load(path, encoders, name=stored.name.removeprefix(PREFIX)), fusion.text
-        )
+        own = TrainedEmbedder.load(path, fusion.encoders, name=stored.name.removeprefix(PREFIX))
+        fusion = replace(fusion, embedder=own)
     if fusion.info.fingerprint != stored.fingerprint:
         raise errors.StoreError(
             f"the embeddings of the store {catalog.place} ({stored.name}) were made with other encoders than"

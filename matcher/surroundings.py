@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from index.base import Vectors
-from index.rows import FeatureRecord, StoredClip
-from matcher.clip_features import Words
+from index.rows import FeatureRecord, FeatureState, StoredClip
+from matcher.clip_features import Scenes, Words, features_of, without_scenes
 from matcher.embedding import Fusion
+from matcher.encoders.scene import D as SCENE_D
 from matcher.fusion.features import ClipFeatures
 from matcher.records import Answer, Related
 from matcher.related import RelatedSearch
@@ -27,6 +28,99 @@ if TYPE_CHECKING:
 
 #: Related programs that an answer names.
 MOST_RELATED = 3
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A clip whose features are wanted.
+
+    Attributes:
+        clip: Its descriptors.
+        words: What is written of it.
+        kept: What the store has of it. Where that is of these descriptors, picture and sound are taken from
+            it: without the file nobody can say again what its seconds are like.
+        scene: What they are like, of a clip that was just described; None where nobody knows.
+    """
+
+    clip: StoredClip
+    words: Words
+    kept: FeatureRecord | None = None
+    scene: Scenes | None = None
+
+    @classmethod
+    def again(cls, clip: StoredClip, kept: FeatureRecord | None) -> Asked:
+        """A kept clip, with its present title and what was read in its pictures."""
+        known = Words() if kept is None else Words.of_json(kept.words)
+        return cls(clip, replace(known, title=clip.record.title), kept)
+
+
+@dataclass(frozen=True)
+class KnownFeatures:
+    """A clip's features as a store gives them back.
+
+    Attributes:
+        features: With scenes, if those are known.
+        scene_model: Fingerprint of what made the scenes; "" without.
+    """
+
+    features: ClipFeatures
+    scene_model: str
+
+    def usable(self, fusion: Fusion) -> ClipFeatures:
+        """Those for a clip model: scenes of another encoder than is used now count as not known."""
+        if self.scene_model == fusion.encoders.scene:
+            return self.features
+        return without_scenes(self.features, fusion.encoders.d_identifying)
+
+
+def features_for(fusion: Fusion, asked: Asked) -> KnownFeatures:
+    """The features of a clip, rounded as the store rounds them: one asked and one kept are answered alike."""
+    kept, clip = asked.kept, asked.clip
+    if kept is None or kept.kept_at != clip.record.kept_at or kept.picture is None:
+        made = features_of(clip.vectors, clip.sound, None, scene=asked.scene)
+        picture, sound = made.picture, made.sound
+        scene_model = "" if asked.scene is None or sound is None else fusion.encoders.scene
+    else:
+        picture, sound, scene_model = kept.picture, kept.sound, kept.scene_model
+    return KnownFeatures(_rounded(fusion, picture, sound, _text_of(fusion, asked), scene_model), scene_model)
+
+
+def _rounded(
+    fusion: Fusion, picture: Vectors | None, sound: Vectors | None, text: Vectors | None, scene_model: str
+) -> ClipFeatures:
+    d_sound = fusion.encoders.d_identifying + (SCENE_D if scene_model else 0)
+    return ClipFeatures(
+        None if picture is None else _as_kept(_rows_of(picture, fusion.encoders.dimensions[0])),
+        None if sound is None else _as_kept(_rows_of(sound, d_sound)),
+        text,
+    )
+
+
+def _seen_and_heard(fusion: Fusion, record: FeatureRecord) -> ClipFeatures:
+    """What a clip model takes of a clip, without its words."""
+    features = _rounded(fusion, record.picture, record.sound, None, record.scene_model)
+    return KnownFeatures(features, record.scene_model).usable(fusion)
+
+
+def _text_of(fusion: Fusion, asked: Asked) -> Vectors | None:
+    kept, text = asked.kept, asked.words.text
+    if (
+        kept is not None
+        and kept.text_model == fusion.text.info.fingerprint
+        and Words.of_json(kept.words).text == text
+    ):
+        return kept.text
+    made = fusion.text_vector(text)
+    return None if made is None else _as_kept(made)
+
+
+def _as_kept(x: Vectors) -> Vectors:
+    return x.astype(np.float16).astype(np.float32)
+
+
+def _rows_of(x: Vectors, d: int) -> Vectors:
+    """The store does not keep how wide no rows are."""
+    return x if len(x) else np.zeros((0, d), np.float32)
 
 
 @dataclass(frozen=True)
@@ -49,26 +143,21 @@ class Surroundings:
     program_categories: Mapping[str, tuple[str, ...]]
     min_confidence: float
 
-    def records(self, clips: Sequence[tuple[StoredClip, Words]]) -> list[FeatureRecord]:
+    def records(self, clips: Sequence[Asked]) -> list[FeatureRecord]:
         """What a store keeps of clips beside their descriptors; they go through the clip model together."""
-        features = [self.fusion.clip(clip.vectors, clip.sound, words) for clip, words in clips]
-        embeddings = _as_kept(self.fusion.embedder.embed(features))
-        return [
-            self._record(clip, words, found, row)
-            for (clip, words), found, row in zip(clips, features, embeddings, strict=True)
-        ]
+        known = [features_for(self.fusion, clip) for clip in clips]
+        embeddings = _as_kept(self.fusion.embedder.embed([one.usable(self.fusion) for one in known]))
+        return [self._record(*row) for row in zip(clips, known, embeddings, strict=True)]
 
-    def _record(
-        self, clip: StoredClip, words: Words, found: ClipFeatures, embedding: Vectors
-    ) -> FeatureRecord:
-        text = found.text
+    def _record(self, asked: Asked, known: KnownFeatures, embedding: Vectors) -> FeatureRecord:
+        found, clip = known.features, asked.clip.record
         return FeatureRecord(
-            clip.record.clip_id, clip.record.kept_at, found.picture, found.sound, text, words.to_json(),
-            "" if text is None else self.fusion.text.info.fingerprint, embedding,
-            self.fusion.info.fingerprint,
+            clip.clip_id, clip.kept_at, found.picture, found.sound, found.text, asked.words.to_json(),
+            "" if found.text is None else self.fusion.text.info.fingerprint, embedding,
+            self.fusion.info.fingerprint, known.scene_model,
         )  # fmt: skip
 
-    def is_fresh(self, state: tuple[str, str, str] | None, kept_at: str) -> bool:
+    def is_fresh(self, state: FeatureState | None, kept_at: str) -> bool:
         """Whether features that are kept are of these descriptors, and of the models that are used.
 
         Args:
@@ -77,17 +166,17 @@ class Surroundings:
         """
         if state is None:
             return False
-        of, text_model, embedding_model = state
+        # Scenes are not looked at: they cannot be made again, and an embedder that takes them is named so.
         return (
-            of == kept_at
-            and text_model in ("", self.fusion.text.info.fingerprint)
-            and embedding_model == self.fusion.info.fingerprint
+            state.kept_at == kept_at
+            and state.text_model in ("", self.fusion.text.info.fingerprint)
+            and state.embedding_model == self.fusion.info.fingerprint
         )
 
     def refreshed(
         self, catalog: Catalog, clip_ids: Sequence[str]
     ) -> tuple[dict[str, FeatureRecord], list[FeatureRecord]]:
-        """The features of some kept clips, made anew where those that are kept are not fresh.
+        """The features of some kept clips; those that are not fresh get new texts and embeddings.
 
         Returns:
             All by clip id, and those that are new.
@@ -96,7 +185,7 @@ class Surroundings:
         clips = {
             clip.record.clip_id: clip for clip in catalog.iter_clips(self._stale(catalog, found, clip_ids))
         }
-        new = self.records([(clip, words_of(clip, found.get(clip_id))) for clip_id, clip in clips.items()])
+        new = self.records([Asked.again(clip, found.get(clip_id)) for clip_id, clip in clips.items()])
         return found | {record.clip_id: record for record in new}, new
 
     def _stale(
@@ -106,7 +195,7 @@ class Surroundings:
         return [
             clip_id
             for clip_id, kept_at in dates.items()
-            if not self.is_fresh(state_of(found.get(clip_id)), kept_at)
+            if not self.is_fresh(found[clip_id].state if clip_id in found else None, kept_at)
         ]
 
     def complete(self, answers: Sequence[Answer], records: Sequence[FeatureRecord | None]) -> list[Answer]:
@@ -163,11 +252,7 @@ class Surroundings:
         x = np.zeros((len(records), self.fusion.info.d), np.float32)
         there = [(row, one) for row, one in enumerate(records) if one is not None]
         if there:
-            d, sound_d, _ = self.fusion.embedder.dimensions
-            features = [
-                ClipFeatures(_features_as_kept(one.picture, d), _features_as_kept(one.sound, sound_d))
-                for _, one in there
-            ]
+            features = [_seen_and_heard(self.fusion, one) for _, one in there]
             x[[row for row, _ in there]] = self.fusion.embedder.embed(features)
         return _as_kept(x)
 
@@ -193,16 +278,6 @@ class Surroundings:
         return category_words(prediction, evidence, model=None, taxonomy=self.taxonomy.label)
 
 
-def _as_kept(vectors: Vectors) -> Vectors:
-    """As the store gives them back: a clip asked and a clip kept are answered alike."""
-    return vectors.astype(np.float16).astype(np.float32)
-
-
-def _features_as_kept(vectors: Vectors | None, d: int) -> Vectors | None:
-    """Likewise; of nothing a store does not know how wide it would be."""
-    return None if vectors is None else _as_kept(vectors).reshape(len(vectors), d)
-
-
 def _without(found: Iterable[Related], linked: Collection[str]) -> tuple[Related, ...]:
     """Those that a clip is not linked to anyway."""
     return tuple(one for one in found if one.program_id not in linked)[:MOST_RELATED]
@@ -225,14 +300,3 @@ def complete_kept(
     records = [known.get(answer.clip_id) for answer, _ in answers]
     whole = surroundings.complete([answer for answer, _ in answers], records)
     return list(zip(whole, (kept_at for _, kept_at in answers), strict=True))
-
-
-def state_of(record: FeatureRecord | None) -> tuple[str, str, str] | None:
-    """A record as ``feature_states`` tells of it."""
-    return None if record is None else (record.kept_at, record.text_model, record.embedding_model)
-
-
-def words_of(clip: StoredClip, record: FeatureRecord | None) -> Words:
-    """The words of a kept clip: its present title, and what was read in its pictures."""
-    known = Words() if record is None else Words.of_json(record.words)
-    return replace(known, title=clip.record.title)

@@ -129,6 +129,7 @@ def test_a_program_reads_back_as_it_was_added(catalog: Catalog) -> None:
         "assets": 3,
         "frames": 10,
         "sounds": 0,
+        "embeddings": 0,
         "clips": 0,
         "links": 0,
         "reviews": 0,

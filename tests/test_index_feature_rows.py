@@ -29,11 +29,12 @@ def feature_of(number: int) -> FeatureRecord:
         words='{"title": "第一集 \\"x\\""}', text_model="" if number % 4 == 0 else "fp-t",
         embedding=None if number % 5 == 0 else array(number, 6),
         embedding_model="" if number % 5 == 0 else "fp-e",
+        scene_model="" if number % 3 == 1 or number % 2 else "fp-s",
     )  # fmt: skip
 
 
 def assert_same(got: FeatureRecord, want: FeatureRecord) -> None:
-    for name in ("clip_id", "kept_at", "words", "text_model", "embedding_model"):
+    for name in ("clip_id", "kept_at", "words", "text_model", "embedding_model", "scene_model"):
         assert getattr(got, name) == getattr(want, name)
     for name in ("picture", "sound", "text", "embedding"):
         found, wanted = getattr(got, name), getattr(want, name)
@@ -63,7 +64,9 @@ def test_features_read_back_as_they_were_kept(catalog: Catalog) -> None:
             assert_same(found[f"c{number:03}"], feature_of(number))
     some = catalog.features(["c003", "nobody", "c041"])
     assert sorted(some) == ["c003", "c041"]
-    assert catalog.feature_states()["c003"] == ("day 3", "fp-t", "fp-e")
+    states = catalog.feature_states()
+    assert states["c003"] == ("day 3", "fp-t", "fp-e", "", 2)
+    assert states == {clip_id: record.state for clip_id, record in found.items()}
 
 
 @settings(max_examples=15, deadline=None)
@@ -116,6 +119,7 @@ def test_columns_that_are_not_there_are_refused(catalog: Catalog) -> None:
         ({"text": np.zeros((1, 3), np.float32), "text_model": "m"}, "text"),
         ({"text": np.zeros(3, np.float32)}, "text_model"),
         ({"embedding_model": "m"}, "embedding"),
+        ({"scene_model": "m"}, "no sound"),
         ({"sound": np.full((1, 2), np.nan, np.float32)}, "finite"),
     ],
 )
@@ -131,3 +135,22 @@ def test_nothing_known_and_known_to_be_nothing_stay_apart() -> None:
     empty = array_of(row["picture"], row["frames"])
     assert empty is not None
     assert len(empty) == 0
+
+
+def test_a_table_of_before_scenes_gets_the_column(tmp_path: Path) -> None:
+    import lancedb
+
+    path = tmp_path / "store"
+    catalog = Catalog.create(path, MODEL)
+    before = FeatureRecord("c", "day", sound=array(1, 2, 5), embedding=array(2, 6), embedding_model="fp-e")
+    with catalog.writing() as writer:
+        writer.put_features([before])
+    (folder,) = {found.parent for found in path.rglob("features.lance")}
+    lancedb.connect(str(folder)).open_table("features").drop_columns(["scene_model"])
+    catalog = Catalog.open(path)
+    with catalog.writing() as writer:
+        assert catalog.feature_states() == {"c": before.state}
+        assert_same(catalog.features()["c"], before)
+        writer.put_features([FeatureRecord("d", "day", sound=array(1, 2, 5), scene_model="fp-s")])
+    catalog.refresh()
+    assert catalog.feature_states()["d"].scene_model == "fp-s"

@@ -140,6 +140,22 @@ def test_a_catalog_there_is_as_one_in_a_folder(address: str, place: ObjectPlace)
         _ = catalog.path
 
 
+def test_titles_there_are_indexed_and_searched(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another one who has it open, too."""
+    monkeypatch.setattr("index.catalog.INDEX_NAMES_ABOVE", 2)
+    reader = Catalog.open(catalog.place)
+    with catalog.writing() as writer:
+        for name, title in (("p", "庆余年"), ("q", "Joy of Life"), ("r", "琅琊榜")):
+            writer.add_program(NewProgram(name, title), [asset_of("a")])
+        reader.refresh()
+        stats = reader._tables["programs"].index_stats("names_idx")
+        assert (stats.num_indexed_rows, stats.num_unindexed_rows) == (2, 1)
+        writer.compact(keep_seconds=0)
+    for seen in (reader, Catalog.open(catalog.place)):
+        found = [seen.search_titles(text) for text in ("看庆余年", "JOY of life!", "琅琊榜 1")]
+        assert [[record.program_id for record in records] for records in found] == [["p"], ["q"], ["r"]]
+
+
 def test_a_prefix_with_other_things_is_not_made_a_store(place: ObjectPlace) -> None:
     place.write("holiday.mp4", b"x")
     with pytest.raises(CatalogError, match=r"not a store and not empty .*holiday\.mp4"):

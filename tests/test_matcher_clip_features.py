@@ -21,6 +21,8 @@ from matcher.clip_features import (
     pooled_seconds,
     program_words,
     stretches,
+    with_scene,
+    without_scenes,
 )
 
 
@@ -109,3 +111,91 @@ def test_what_nobody_knows_is_not_what_is_known_to_be_nothing() -> None:
 def test_words_read_back(words: Words) -> None:
     assert Words.of_json(words.to_json()) == words
     assert Words.of_json("{}") == Words()
+
+
+# ---------------------------------------------------------------- scenes
+
+
+def slow_seconds(
+    heard_at: list[float], patches: np.ndarray, scene_at: list[int], scenes: np.ndarray
+) -> np.ndarray:
+    """Second by second, where all of them find room."""
+    rows = []
+    for second in range(int(max([*heard_at, *scene_at, -1])) + 1):
+        own = [patches[i].astype(np.float64) for i, t in enumerate(heard_at) if int(t) == second]
+        if not own and second not in scene_at:
+            continue
+        row = np.zeros(patches.shape[1] + scenes.shape[1])
+        if own:
+            mean = sum(own) / len(own)
+            row[: patches.shape[1]] = mean / np.linalg.norm(mean)
+        if second in scene_at:
+            row[patches.shape[1] :] = scenes[scene_at.index(second)]
+        rows.append(row)
+    return np.array(rows).reshape(-1, patches.shape[1] + scenes.shape[1])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    heard_at=st.lists(st.floats(0, 31.9), max_size=40).map(sorted),
+    scene_at=st.lists(st.integers(0, 31), max_size=32, unique=True).map(sorted),
+    seed=st.integers(0, 99),
+)
+def test_a_row_is_a_second_that_has_a_patch_or_a_scene(
+    heard_at: list[float], scene_at: list[int], seed: int
+) -> None:
+    patches, scenes = rows_of(seed, len(heard_at)), rows_of(seed + 1, len(scene_at), 4)
+    found = features_of(
+        rows_of(0, 2), (np.array(heard_at, np.float64), patches), None,
+        scene=(np.array(scene_at, np.int64), scenes),
+    )  # fmt: skip
+    assert found.sound is not None
+    np.testing.assert_allclose(found.sound, slow_seconds(heard_at, patches, scene_at, scenes), atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(heard=st.sets(st.integers(0, 99)), scene_at=st.sets(st.integers(0, 99)), seed=st.integers(0, 99))
+def test_scenes_change_nothing_of_what_identifies_a_long_clip(
+    heard: set[int], scene_at: set[int], seed: int
+) -> None:
+    patches, scenes = rows_of(seed, len(heard)), rows_of(seed + 1, len(scene_at), 4)
+    sound = np.array(sorted(heard), np.float64) + 0.5, patches
+    seconds = np.array(sorted(scene_at), np.int64)
+    with_them = features_of(rows_of(0, 2), sound, None, scene=(seconds, scenes))
+    without = features_of(rows_of(0, 2), sound, None)
+    assert with_them.sound is not None
+    assert without.sound is not None
+    alone = without_scenes(with_them, 3).sound
+    assert alone is not None
+    assert np.array_equal(alone, without.sound)
+    assert len(with_them.sound) == min(MOST_SECONDS, len(heard | scene_at))
+    # Each row's scene is that of its own second, and rows of scenes alone are spread out.
+    told = {row.tobytes(): second for second, row in zip(seconds.tolist(), scenes, strict=True)}
+    named = {row.tobytes(): second for second, row in zip(sorted(heard), unit(patches), strict=True)}
+    order = []
+    for row in with_them.sound:
+        second = named.get(row[:3].tobytes())
+        if row[3:].any():
+            assert second in (None, told[row[3:].tobytes()])
+            second = told[row[3:].tobytes()]
+        else:
+            assert second not in scene_at
+        order.append(second)
+    assert order == sorted(order)
+
+
+def unit(patches: np.ndarray) -> np.ndarray:
+    """One patch a second, as it is pooled."""
+    return pooled_seconds(np.arange(len(patches), dtype=np.float64), patches)
+
+
+def test_nobody_who_did_not_listen_knows_a_scene() -> None:
+    scene = np.arange(3), rows_of(1, 3, 4)
+    assert features_of(rows_of(0, 2), None, None, scene=scene).sound is None
+    silent = np.zeros(0), np.zeros((0, 3), np.float32)
+    found = features_of(rows_of(0, 2), silent, None, scene=scene).sound
+    assert found is not None
+    assert np.array_equal(found, np.concatenate([np.zeros((3, 3), np.float32), scene[1]], axis=1))
+    filled = with_scene(features_of(rows_of(0, 2), silent, None), scene[1][0]).sound
+    assert filled is not None
+    assert filled.shape == (0, 7)

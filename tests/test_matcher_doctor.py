@@ -28,7 +28,7 @@ def test_all_is_well_here(matcher: Run, kept_store: Path) -> None:
     assert ran.code == 0
     assert ran.object["ok"]
     found = {check["name"]: check for check in ran.object["checks"]}
-    assert found.keys() == {"python", "packages", "faiss", "cache", "encoder", "store", "index"}
+    assert found.keys() == {"python", "packages", "faiss", "cache", "encoder", "text", "store", "index"}
     assert all(check["ok"] for check in found.values())
     assert "3 programs, 6 assets" in found["store"]["finding"]
     assert "equal to the tables" in found["index"]["finding"]

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from matcher.errors import InputError
 from matcher.fusion.batch import ClipBatch
-from matcher.fusion.clip_model import ClipModel, ClipOutput, summed_loss
+from matcher.fusion.clip_model import ClipModel, ClipOutput, make_clip_model, summed_loss
 from matcher.fusion.config import ClipModelConfig, FramesConfig, Gating, HeadConfig, HeadKind, Pooling
 from matcher.fusion.experts import binary_loss
 from matcher.fusion.features import ClipFeatures, ModalityState
@@ -355,3 +355,16 @@ def test_a_file_that_is_none_is_an_input_error(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, str(path))
     with pytest.raises(InputError, match="no clip model that can be read"):
         load_clip_model(path)
+
+
+def test_a_new_models_weights_follow_from_its_seed_and_leave_the_process_its_luck() -> None:
+    config = ClipModelConfig(heads=(HeadConfig("tier1", 3),), absence="zeros")
+    torch.manual_seed(7)
+    wanted = torch.rand(4)
+    torch.manual_seed(7)
+    one, again, other = (make_clip_model(config, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.rand(4), wanted)
+    weights = [model.fuse.linear.weight for model in (one, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert not any(name.startswith("fill.") for name, _ in one.named_parameters())

@@ -138,3 +138,12 @@ def test_the_same_seed_loses_the_same() -> None:
 def test_a_rate_that_is_no_share_is_refused(rate: float) -> None:
     with pytest.raises(ValueError, match="from 0 to 1"):
         ModalityDropout(rate)
+
+
+def test_where_no_token_is_learned_absence_is_zeros_and_has_no_parameters() -> None:
+    tokens = AbsenceTokens(3, is_learned=False)
+    states = torch.tensor([ModalityState.PRESENT, ModalityState.MISSING, ModalityState.SILENT])
+    filled = tokens(torch.ones(3, 3), states)
+    assert filled.tolist() == [[1, 1, 1], [0, 0, 0], [0, 0, 0]]
+    assert not list(tokens.parameters())
+    assert "tokens" in tokens.state_dict()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from test_matcher_sound import talk
 
 from matcher.config import SoundSettings
 from matcher.decode_sound import SoundPiece
+from matcher.encoders.scene import load_scene_encoder
 from matcher.encoders.sound import shipped_sound_encoder
 from matcher.errors import InputError
-from matcher.listen import Listener, listener_of
+from matcher.listen import Listener, listener_of, scenes_of
 from matcher.sound import BANDS, mel_columns
 
 COLUMNS = mel_columns(talk(1, 12.0))
@@ -111,3 +113,33 @@ def test_nobody_listens_where_sound_is_off_and_an_unknown_model_is_refused() -> 
     assert listener_of(SoundSettings(enabled=False, spec="none such"), 0.5) is None
     with pytest.raises(InputError, match="unknown sound model"):
         listener_of(SoundSettings(spec="none such"), 0.5)
+
+
+# ---------------------------------------------------------------- scenes
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.floats(-20, 20), st.integers(0, 90), st.booleans()), max_size=6),
+)
+def test_scenes_are_those_of_the_seconds_that_hold_their_middles(
+    cuts: list[tuple[float, int, bool]],
+) -> None:
+    """None of silence, none before the first frame, and of two in one second the first that was heard."""
+    quiet = np.full((90, BANDS), np.log(1e-9), np.float32)
+    encoder = load_scene_encoder()
+    pieces = [SoundPiece(start, (quiet if is_quiet else COLUMNS)[:n]) for start, n, is_quiet in sorted(cuts)]
+    taken: list[int] = []
+    wanted = {}
+    for piece in pieces:
+        for number, row in enumerate(encoder.describe(piece.columns)):
+            second = math.floor(piece.start_seconds + number + 0.5)
+            if second < 0 or second <= max(taken, default=-1):
+                continue
+            if row.any():
+                wanted[second] = row
+        taken += [math.floor(piece.start_seconds + i + 0.5) for i in range(-(-len(piece.columns) // 10))]
+    seconds, vectors = scenes_of(encoder, pieces)
+    assert seconds.tolist() == sorted(wanted)
+    assert vectors.shape == (len(wanted), 64)
+    assert all(np.array_equal(row, wanted[second]) for second, row in zip(seconds, vectors, strict=True))

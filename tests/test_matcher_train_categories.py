@@ -87,9 +87,7 @@ def test_heads_are_trained_used_and_answer(
     assert model.predict(np.eye(D, dtype=np.float32)[[1]])[0].path == PATHS[1]
     # One tier is trained anew, and the other stays.
     before = {path.name: path.read_bytes() for path in (tmp_path / "cats").glob("*.safetensors")}
-    ran = trained(
-        matcher, kept, tmp_path / "cats", "--tier", "3", "--augment", "mix-up", "--augment", "noise"
-    )
+    ran = trained(matcher, kept, tmp_path / "cats", "--tier", "3", "--augment", "mixup", "--augment", "noise")
     assert ran.code == 0, ran.err
     after = {path.name: path.read_bytes() for path in (tmp_path / "cats").glob("*.safetensors")}
     assert [name for name in before if before[name] != after[name]] == ["tier3.safetensors"]
@@ -116,7 +114,7 @@ def test_bad_labels_are_one_line_and_nothing_is_written(
 
 
 def test_words_that_are_none_are_refused(matcher: Run, kept: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    for words, said in ((("--augment", "flip"), "mix-up"), (("--head", "tree"), "logistic")):
+    for words, said in ((("--augment", "flip"), "mixup"), (("--head", "tree"), "logistic")):
         ran = trained(matcher, kept, tmp_path / "cats", *words)
         assert ran.code == 2
         assert said in ran.err

@@ -21,7 +21,7 @@ from matcher.training.category_figures import (
 )
 from matcher.training.category_heads import HeadOrigin, deal_programs, train_head
 from matcher.training.embedding_augmentation import ClassNoise, augment, drop_dimensions, mix_up
-from matcher.training.head_config import AugmentationConfig, HeadTraining
+from matcher.training.head_config import AugmentationConfig, HeadTraining, augmentation_of
 from matcher.training.head_trainer import HeadTrainer
 
 QUICK = HeadTraining(form="logistic", min_examples=2, folds=3, max_steps=200, patience=3, learning_rate=0.02)
@@ -230,6 +230,7 @@ def test_the_fitted_calibration_is_the_best_of_a_grid() -> None:
         assert found <= min(grid) + 1e-4
     assert fit_calibration(np.zeros((0, 3)), np.zeros((0, 3), np.float32)) == (1.0, 0.0)
     assert fit_calibration(np.full((2, 3), -np.inf), np.zeros((2, 3), np.float32)) == (1.0, 0.0)
+    assert fit_calibration(z, t, rivals=False)[1] == 0.0
     assert fit_calibration(z[:, :1], t[:, :1])[1] == 0.0  # one class has no rival
 
 
@@ -322,3 +323,10 @@ def test_a_head_learns_with_every_augmentation() -> None:
     head = train_head(x, targets, known, groups, config, origin())
     assert head.figures["accuracy"] > 0.9
     assert head.fingerprint != train_head(x, targets, known, groups, QUICK, origin()).fingerprint
+
+
+def test_words_name_augmentations_together_and_unknown_ones_are_refused() -> None:
+    assert augmentation_of([]) == AugmentationConfig()
+    assert augmentation_of(["noise", "mixup"]) == AugmentationConfig(mixup=0.3, noise=1.0)
+    with pytest.raises(InputError, match="no augmentation 'blur'; there are mixup, dropout, noise"):
+        augmentation_of(["blur"])

@@ -67,6 +67,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 name, "day", picture=frames,
                 sound=None if number % 2 else rng.normal(size=(2, d_sound)).astype(np.float32),
                 text=text, text_model=encoders.text if number != 71 else "another",
+                scene_model="" if number % 2 else encoders.scene,
             )
         )  # fmt: skip
         links.append(LinkRecord(name, "linked", f"p{program:02}", 0.9, 1, "{}"))

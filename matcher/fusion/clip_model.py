@@ -94,7 +94,9 @@ class ClipModel(nn.Module):
         self.pool_picture = make_pooling(config.picture)
         self.pool_sound = make_pooling(config.sound)
         self.drop_modalities = ModalityDropout(config.modality_dropout)
-        self.fill = nn.ModuleDict({name: AbsenceTokens(d) for name, d in joined.items()})
+        self.fill = nn.ModuleDict(
+            {name: AbsenceTokens(d, is_learned=config.absence == "token") for name, d in joined.items()}
+        )
         self.modality_heads = nn.ModuleDict({name: Heads(d, config) for name, d in joined.items()})
         self.dropout = nn.Dropout(config.dropout)
         self.fuse = NormalizedLinear(sum(joined.values()), config.d_embedding)
@@ -190,6 +192,13 @@ def summed_loss(
     for (weight, log_odds, target, mask), count in zip(terms, shares, strict=True):
         total = total + weight * binary_loss(log_odds, target, mask, count=count)
     return total
+
+
+def make_clip_model(config: ClipModelConfig, *, seed: int) -> ClipModel:
+    """A new model; its weights follow from ``seed`` alone, and the process's own luck stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ClipModel(config)
 
 
 def make_pooling(config: FramesConfig) -> nn.Module:

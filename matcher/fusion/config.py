@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 Pooling = Literal["nextvlad", "netvlad", "mean", "max", "attention"]
 Gating = Literal["context", "excitation", "none"]
 HeadKind = Literal["experts", "logistic"]
+Absence = Literal["token", "zeros"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class ClipModelConfig:
         gating_reduction: Of gating "excitation".
         head: The kind of every head.
         n_experts: Of heads "experts", the dummy not counted.
+        absence: What stands in place of a modality that is not there: a learned token, or zeros.
         modality_dropout: Rate at which a clip loses a modality in training.
         dropout: Rate at which numbers of the joined vector are lost in training.
 
@@ -97,12 +99,14 @@ class ClipModelConfig:
     gating_reduction: int = 8
     head: HeadKind = "experts"
     n_experts: int = 2
+    absence: Absence = "token"
     modality_dropout: float = 0.3
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
         _check_word("gating", self.gating, get_args(Gating))
         _check_word("head", self.head, get_args(HeadKind))
+        _check_word("absence", self.absence, get_args(Absence))
         for name in ("d_text", "d_embedding", "gating_reduction", "n_experts"):
             _check_count(name, getattr(self, name))
         if len({head.name for head in self.heads}) < len(self.heads):

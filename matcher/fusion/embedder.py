@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from index.base import Vectors
-from matcher.embedding import Encoders
+from matcher.embedding import Encoders, fitting
 from matcher.encoders.base import ModelInfo, fingerprint
 from matcher.errors import StoreError
 from matcher.fusion.batch import ClipBatch
 from matcher.fusion.clip_model import ClipModel
 from matcher.fusion.features import ClipFeatures, ModalityState
 from matcher.fusion.folded import folded
+from matcher.fusion.modalities import StoredNormalization
 from matcher.fusion.model_file import load_clip_model
 
 #: What a trained embedding is called, before the name of its file.
@@ -32,13 +33,16 @@ class TrainedEmbedder:
         model: Not in training.
         name: What a person calls it.
         mark: Fingerprint of the file.
-        encoders: Of the features that it is used with.
+        encoders: Of the features that it is used with. A model that was trained without scenes is used
+            without them.
 
     Raises:
         StoreError: The model takes features of other dimensions.
     """
 
     def __init__(self, model: ClipModel, name: str, mark: str, encoders: Encoders) -> None:
+        if model.config.dimensions == encoders.without_scene().dimensions:
+            encoders = encoders.without_scene()
         if model.config.dimensions != encoders.dimensions:
             raise StoreError(
                 f"the clip model {name} takes picture, sound and text of {model.config.dimensions}"
@@ -47,7 +51,10 @@ class TrainedEmbedder:
         # Half precision would be twice as fast on some processors: a store is searched from any.
         self._model = folded(model, torch.device("cpu"), "fp32")
         self._dimensions = model.config.dimensions
-        own = fingerprint([mark, *(f"{key}={value}" for key, value in asdict(encoders).items())])
+        self._d_identifying = encoders.d_identifying
+        self.neutral_scene = _neutral_scene(model, encoders)
+        words = {key: value for key, value in asdict(encoders).items() if key != "scene" or value}
+        own = fingerprint([mark, *(f"{key}={value}" for key, value in words.items())])
         self.info = ModelInfo(f"{PREFIX}{name}", own, model.config.d_embedding)
 
     @classmethod
@@ -63,17 +70,28 @@ class TrainedEmbedder:
 
     @property
     def dimensions(self) -> tuple[int, int, int]:
-        """Of picture, sound and text as they come in."""
+        """Of picture, sound and text as it takes them."""
         return self._dimensions
 
     def embed(self, clips: Sequence[ClipFeatures]) -> Vectors:
         """(n, d) float32 of length 1; a row of zeros where a clip has nothing at all."""
         rows = [np.zeros((0, self.info.d), np.float32)]
         for start in range(0, len(clips), _BATCH):
-            batch = ClipBatch.of(clips[start : start + _BATCH], dimensions=self.dimensions)
+            whole = fitting(clips[start : start + _BATCH], self._d_identifying, self.neutral_scene)
+            batch = ClipBatch.of(whole, dimensions=self.dimensions)
             with torch.inference_mode():
                 embedded = self._model(batch).embedding
             # From the tokens alone every such clip would come out near every other one.
             is_something = (batch.states == ModalityState.PRESENT).any(dim=1, keepdim=True)
             rows.append((embedded * is_something).numpy().astype(np.float32))
         return np.concatenate(rows)
+
+
+def _neutral_scene(model: ClipModel, encoders: Encoders) -> Vectors | None:
+    """The mean scene of what the model was trained on, which is zeros once it is normalized."""
+    if not encoders.scene:
+        return None
+    normalize = model.normalize["sound"]
+    assert isinstance(normalize, StoredNormalization)
+    mean: Vectors = normalize.mean[encoders.d_identifying :].numpy().astype(np.float32)
+    return mean

@@ -61,11 +61,17 @@ class AbsenceTokens(nn.Module):
 
     Args:
         d: D.
+        is_learned: Else they stay zeros, to measure what learning them brings.
     """
 
-    def __init__(self, d: int) -> None:
+    tokens: torch.Tensor
+
+    def __init__(self, d: int, *, is_learned: bool = True) -> None:
         super().__init__()
-        self.tokens = nn.Parameter(torch.zeros(2, d))
+        if is_learned:
+            self.tokens = nn.Parameter(torch.zeros(2, d))
+        else:
+            self.register_buffer("tokens", torch.zeros(2, d))
 
     def forward(self, x: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
         """Take ``x`` (B, D) where ``states`` (B,) say that it is present, else the state's token."""

@@ -61,12 +61,15 @@ def negative_log_likelihood(log_odds: Floats, targets: NDArray[np.float32]) -> f
     return float(losses[is_asked].sum() / max(1, len(log_odds)))
 
 
-def fit_calibration(log_odds: Floats, targets: NDArray[np.float32]) -> tuple[float, float]:
+def fit_calibration(
+    log_odds: Floats, targets: NDArray[np.float32], *, rivals: bool = True
+) -> tuple[float, float]:
     """The temperature and the rivalry that make the targets most likely.
 
     Args:
         log_odds: (N, C) of clips that the head did not learn from; -inf where a class was not learned.
         targets: (N, C).
+        rivals: Whether there is any rivalry; else the temperature is fitted alone.
 
     Returns:
         For :func:`matcher.category_head.calibrate`. (1, 0) where there is nothing to tell by.
@@ -79,7 +82,8 @@ def fit_calibration(log_odds: Floats, targets: NDArray[np.float32]) -> tuple[flo
     if not is_asked.any():
         return 1.0, 0.0
     # With one class that may be asked of a clip there is no other to rival it.
-    most_rivalry = 1.0 if (np.isfinite(log_odds[is_asked]).sum(axis=1) > 1).all() else 0.0
+    has_others = bool((np.isfinite(log_odds[is_asked]).sum(axis=1) > 1).all())
+    most_rivalry = 1.0 if rivals and has_others else 0.0
 
     def loss(values: Floats) -> float:
         calibrated = calibrate(

@@ -92,8 +92,8 @@ def train_head(
 
     Returns:
         A head whose ``figures`` are of held-out programs: ``accuracy`` of the best class, ``nll``, ``ece``,
-        and ``nll_before`` and ``ece_before`` without calibration; how many clips and programs were
-        ``measured``.
+        ``nll_before`` and ``ece_before`` without calibration, ``nll_temperature`` and ``ece_temperature`` by
+        temperature alone; how many clips and programs were ``measured``.
 
     Raises:
         ValueError: The shapes disagree.
@@ -206,11 +206,6 @@ def _figures(held_out: _HeldOut) -> dict[str, float]:
     is_asked = (has_class & (held_out.targets * is_learned).any(axis=1)) | (
         ~has_class & is_learned.any(axis=1)
     )
-    scaled = held_out.log_odds.copy()
-    for fold in np.unique(held_out.folds):
-        others = held_out.folds != fold
-        temperature, rivalry = fit_calibration(held_out.log_odds[others], held_out.targets[others])
-        scaled[~others] = calibrate(held_out.log_odds[~others], temperature=temperature, rivalry=rivalry)
     figures = {
         "measured": float(is_asked.sum()),
         "measured_programs": float(len(np.unique(held_out.groups[is_asked]))),
@@ -218,13 +213,31 @@ def _figures(held_out: _HeldOut) -> dict[str, float]:
     if not is_asked.any():
         return figures
     targets = held_out.targets[is_asked]
-    for name, log_odds in (("_before", held_out.log_odds[is_asked]), ("", scaled[is_asked])):
+    ways = {
+        "_before": held_out.log_odds,
+        "_temperature": _calibrated_by_others(held_out, rivals=False),
+        "": _calibrated_by_others(held_out, rivals=True),
+    }
+    for name, every in ways.items():
+        log_odds = every[is_asked]
         confidence, is_right = best_answers(log_odds, targets)
         figures[f"nll{name}"] = negative_log_likelihood(log_odds, targets)
         figures[f"ece{name}"] = calibration_error(confidence, is_right)
     is_one = targets.any(axis=1)  # the best class of a clip of none is never right
     figures["accuracy"] = float(is_right[is_one].mean()) if is_one.any() else 0.0
     return figures
+
+
+def _calibrated_by_others(held_out: _HeldOut, *, rivals: bool) -> Floats:
+    """(N, C) log odds, each fold's calibrated by what was fitted to the others."""
+    log_odds = held_out.log_odds.copy()
+    for fold in np.unique(held_out.folds):
+        others = held_out.folds != fold
+        temperature, rivalry = fit_calibration(
+            held_out.log_odds[others], held_out.targets[others], rivals=rivals
+        )
+        log_odds[~others] = calibrate(held_out.log_odds[~others], temperature=temperature, rivalry=rivalry)
+    return log_odds
 
 
 #: What a look must gain of the held-out loss, in nats a clip: where categories are clear it falls for ever.

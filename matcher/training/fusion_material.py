@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from matcher.embedding import Encoders, MeanEmbedder
+from matcher.embedding import Encoders
 from matcher.errors import InputError
 from matcher.fusion.config import HeadConfig
 from matcher.store import default_fusion
@@ -55,9 +55,7 @@ def encoders_in_use(catalog: Catalog, settings: Settings) -> Encoders:
     Raises:
         InputError: An encoder that the settings name is not known.
     """
-    embedder = default_fusion(catalog, settings).embedder
-    assert isinstance(embedder, MeanEmbedder)
-    return embedder.encoders
+    return default_fusion(catalog, settings).encoders
 
 
 def material_of_labels(
@@ -78,13 +76,13 @@ def material_of_labels(
         InputError: A label would teach something wrong, no clip has features, or all are of one program.
     """
     labels.stop_on_faults()
-    has_features = _ids_with_features(catalog, encoders)
-    faults = [*labels.faults, *check_features(labels, has_features)]
+    has_features, faults = _ids_with_features(catalog, encoders)
+    faults = [*labels.faults, *faults, *check_features(labels, has_features)]
     places = [place for place, clip_id in enumerate(labels.clip_ids) if clip_id in has_features]
     if not places:
         raise InputError(
             f"none of the {len(labels)} labelled clips has features in the store {catalog.place}; keep them"
-            " with: matcher link"
+            f" with: matcher link{_besides(faults)}"
         )
     labels = labels.rows(places)
     linked = _linked_programs(catalog)
@@ -119,12 +117,12 @@ def material_of_links(catalog: Catalog, encoders: Encoders, *, held_out: float, 
     Raises:
         InputError: No linked clip has features, or all are of one program.
     """
-    has_features = _ids_with_features(catalog, encoders)
+    has_features, faults = _ids_with_features(catalog, encoders)
     linked = {clip_id: name for clip_id, name in _linked_programs(catalog).items() if clip_id in has_features}
     if not linked:
         raise InputError(
             f"no linked clip of the store {catalog.place} has features; keep clips with: matcher link, or"
-            " give labels with --clips"
+            f" give labels with --clips{_besides(faults)}"
         )
     clip_ids, names = list(linked), list(linked.values())
     program = program_numbers(names)
@@ -132,7 +130,7 @@ def material_of_links(catalog: Catalog, encoders: Encoders, *, held_out: float, 
     targets = Targets.of_programs(program)
     sides = [_side(catalog, clip_ids, targets, rows, encoders) for rows in (learned, judged)]
     facts = {**_counts(clip_ids, program, learned, judged), "classes": {}}
-    return Material(sides[0], sides[1], (), encoders, facts, ())
+    return Material(sides[0], sides[1], (), encoders, facts, tuple(faults))
 
 
 def lines_of(faults: Iterable[Fault]) -> list[str]:
@@ -149,13 +147,26 @@ def program_numbers(names: Sequence[str]) -> NDArray[np.int64]:
     return np.array([numbers.get(name, NO_PROGRAM) for name in names], np.int64)
 
 
-def _ids_with_features(catalog: Catalog, encoders: Encoders) -> set[str]:
-    """Clips whose features are of the encoders that the store uses now."""
-    return {
-        clip_id
-        for clip_id, (_, text_model, _) in catalog.feature_states().items()
-        if text_model in ("", encoders.text)
-    }
+def _ids_with_features(catalog: Catalog, encoders: Encoders) -> tuple[set[str], list[Fault]]:
+    """Clips whose features are of the encoders that are used now, and a line on those of other scenes.
+
+    A clip without any second of sound is of every scene encoder.
+    """
+    states = catalog.feature_states()
+    fit = {name for name, state in states.items() if state.text_model in ("", encoders.text)}
+    other = {name for name in fit if states[name].seconds and states[name].scene_model != encoders.scene}
+    if not other:
+        return fit, []
+    said = (
+        f"{len(other)} of {len(fit)} clips were kept with another `scene` under [fusion] in --config than is"
+        f" set now, such as {min(other)}, and take no part; set the one of before to train on them"
+    )
+    return fit - other, [Fault("other_scene", said)]
+
+
+def _besides(faults: Sequence[Fault]) -> str:
+    """Why clips may have no features that fit, although they are kept."""
+    return "".join(f"; {fault.message}" for fault in faults if fault.kind == "other_scene")
 
 
 def _linked_programs(catalog: Catalog) -> dict[str, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from matcher.category_head import HeadForm
 from matcher.errors import InputError
+from matcher.inputs import one_line
 
 Device = Literal["cpu", "cuda"]
 
@@ -102,27 +103,42 @@ class HeadTraining:
 
         Args:
             head: "experts" or "logistic".
-            augment: Of :data:`STRENGTHS`.
+            augment: Of :data:`AUGMENTATIONS`.
             min_examples: Clips from which on a category has a head.
             seed: Of everything by chance.
 
         Raises:
             InputError: A word is unknown.
         """
-        unknown = [word for word in augment if word not in STRENGTHS]
-        if unknown:
-            raise InputError(f"--augment {unknown[0]} is none of {', '.join(STRENGTHS)}")
         if head not in (None, *get_args(HeadForm)):
             raise InputError(f"--head {head} is none of {', '.join(get_args(HeadForm))}")
-        strengths = {name: value for word in augment for name, value in STRENGTHS[word].items()}
         given: dict[str, Any] = {"form": head, "min_examples": min_examples}
         return cls(
-            augmentation=AugmentationConfig(**strengths), seed=seed,
+            augmentation=augmentation_of(augment), seed=seed,
             **{name: value for name, value in given.items() if value is not None},
         )  # fmt: skip
 
 
-#: What the words of ``--augment`` stand for.
-STRENGTHS: Mapping[str, Mapping[str, float]] = {
-    "mix-up": {"mixup": 0.4}, "dropout": {"dropout": 0.2}, "noise": {"noise": 0.5},
-}  # fmt: skip
+#: What each word of ``--augment`` adds, as strong as docs/categories.md measures it.
+AUGMENTATIONS: dict[str, AugmentationConfig] = {
+    "mixup": AugmentationConfig(mixup=0.3),
+    "dropout": AugmentationConfig(dropout=0.3),
+    "noise": AugmentationConfig(noise=1.0),
+}
+
+
+def augmentation_of(words: Sequence[str]) -> AugmentationConfig:
+    """What the words of ``--augment`` ask for together.
+
+    Raises:
+        InputError: A word is none of ``AUGMENTATIONS``.
+    """
+    unknown = [word for word in words if word not in AUGMENTATIONS]
+    if unknown:
+        raise InputError(f"no augmentation {one_line(unknown[0])!r}; there are {', '.join(AUGMENTATIONS)}")
+    named = [AUGMENTATIONS[word] for word in words]
+    return AugmentationConfig(
+        mixup=max((one.mixup for one in named), default=0.0),
+        dropout=max((one.dropout for one in named), default=0.0),
+        noise=max((one.noise for one in named), default=0.0),
+    )

@@ -38,6 +38,7 @@ FaultKind = Literal[
     "empty_class",
     "one_example",
     "few_examples",
+    "other_scene",
     "missing_from_training",
     "missing_from_validation",
     "no_features",

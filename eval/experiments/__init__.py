@@ -1,0 +1,1 @@
+"""The clip model's parts put to the test on generated clips whose difficulty is known."""
