@@ -22,7 +22,6 @@ from eval.link_run import RunNotes, prepare
 from eval.making import read_json, write_json
 from eval.related_figures import ALL, ROWS, related_figures
 from eval.related_material import GROUPS, KINDS, RelatedClip, RelatedPlan, halved_programs, make_related
-from matcher.clip_features import Words
 from matcher.config import Settings
 from matcher.embedding import MEAN, Fusion
 from matcher.errors import InputError
@@ -216,10 +215,9 @@ def ask_in(way: Way, fusion: Fusion, search: RelatedSearch, clips: Sequence[Aske
         ``candidates``: [program, confidence] by falling confidence, whether they reach the bar or not;
         ``evidence``: of each, as :data:`matcher.related.EVIDENCE` names it; ``bar``.
     """
-    features = [
-        features_for(fusion, clip if way.is_fused else replace(clip, words=Words())).usable(fusion)
-        for clip in clips
-    ]
+    features = [features_for(fusion, clip).usable(fusion) for clip in clips]
+    if not way.is_fused:
+        features = [replace(one, text=None) for one in features]
     x = (
         fusion.embedder.embed(features)
         if way.has_pictures
