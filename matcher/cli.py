@@ -9,27 +9,46 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from matcher.cli_train import models_app, train_app
+from matcher.cli_words import (
+    DEFAULT_STORE,
+    PARTLY_DONE,
+    Clips,
+    Config,
+    DeviceWord,
+    Encoder,
+    Json,
+    Manifest,
+    NoSound,
+    PrecisionWord,
+    Ray,
+    RayWorkers,
+    SamplingWord,
+    Store,
+    Top,
+    Wait,
+    exit_by,
+    list_objects,
+    load_encoder_of,
+    open_store,
+    settings_of,
+)
 from matcher.errors import InputError, MatcherError, MissingDependencyError
 from matcher.steps import Step
 
 if TYPE_CHECKING:
     from eval.bench import BenchTable
-    from index.catalog import Catalog
     from matcher.cluster.crew import Crew
     from matcher.config import Settings
-    from matcher.encoders.base import FrameEncoder
     from matcher.records import Answer
     from matcher.store import Within
-    from matcher.training.descriptor import Training
-    from matcher.training.fusion_run import FusionTraining
 
-PARTLY_DONE = 4
 INTERRUPTED = 130
 
 # Typer carries click under a name that changes; this is its class of errors in the words.
@@ -54,54 +73,11 @@ eval_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-train_app = typer.Typer(help="Learn from one's own films.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(index_app, name="index")
 app.add_typer(bench_app, name="bench")
 app.add_typer(eval_app, name="eval")
 app.add_typer(train_app, name="train")
-models_app = typer.Typer(
-    help="Which models a store has; take others into use.", no_args_is_help=True, rich_markup_mode=None
-)
 app.add_typer(models_app, name="models")
-
-# Text, for a path would lose a slash of s3://.
-Store = Annotated[
-    str,
-    typer.Option(
-        "--store",
-        envvar="MATCHER_STORE",
-        metavar="DIR",
-        help="Folder of the store, or s3://BUCKET/PREFIX.",
-        show_default=True,
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
-Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
-Encoder = Annotated[
-    str | None,
-    typer.Option("--encoder", help="lite0[@FILE], timm:NAME[@FILE], open_clip:NAME/PRETRAINED or a path."),
-]
-DeviceWord = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
-PrecisionWord = Annotated[
-    str | None, typer.Option("--precision", help="auto, int8 or fp32, of the default encoder on the CPU.")
-]
-SamplingWord = Annotated[str | None, typer.Option("--sampling", help="fps=RATE or keyframes[=SECONDS].")]
-# Typer would refuse the whole batch for one file that may not be read.
-Clips = Annotated[list[Path] | None, typer.Argument(help="Clips.", readable=False)]
-Manifest = Annotated[Path | None, typer.Option("--manifest", help="CSV file; paths relative to its folder.")]
-Top = Annotated[int, typer.Option("--top", min=1, help="Best guesses to name.")]
-NoSound = Annotated[bool, typer.Option("--no-sound", help="Look only; do not listen.")]
-Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for another writer.")]
-Ray = Annotated[
-    str | None,
-    typer.Option(
-        "--ray", metavar="ADDRESS", help="Spread the work over a Ray cluster: HOST:PORT, auto or local."
-    ),
-]
-RayWorkers = Annotated[
-    int | None, typer.Option("--ray-workers", min=1, help="Workers of --ray; default one a processor.")
-]
-DEFAULT_STORE = "matcher-store"
 
 
 def main(words: Sequence[str] | None = None) -> NoReturn:
@@ -227,7 +203,7 @@ def add(
     """
     from matcher.inputs import program_job, read_program_manifest
 
-    settings = _settings(
+    settings = settings_of(
         config, encoder=encoder, device=device, precision=precision, programs=sampling, no_sound=no_sound
     )
     refused: list[Any] = []
@@ -282,7 +258,7 @@ def _add(
         if as_json:
             print_json({"program_id": row.name, "outcome": "failed", "message": row.message})
     if jobs:
-        model = _load_encoder(settings)
+        model = load_encoder_of(settings)
         catalog = create_catalog(store, model.info)
         describer = None
         if crew is not None:
@@ -305,7 +281,7 @@ def _add(
             if counts["added"] + counts["replaced"]:
                 save_caches(catalog, settings.index, writer)
     summary(counts, time.monotonic() - started)
-    _exit_by(done=sum(counts.values()) - counts["failed"], failed=counts["failed"])
+    exit_by(done=sum(counts.values()) - counts["failed"], failed=counts["failed"])
 
 
 @app.command(epilog="Example:  matcher remove lost-city")
@@ -321,7 +297,7 @@ def remove(
     from matcher.store import open_catalog, save_caches, translated
 
     started = time.monotonic()
-    settings = _settings(config)
+    settings = settings_of(config)
     catalog = open_catalog(store)
     with translated(), catalog.writing(wait_seconds=wait) as writer:
         gone = writer.remove_programs(program_ids)
@@ -336,7 +312,7 @@ def remove(
         if json:
             print_json({"program_id": name, "outcome": "failed", "message": "no such program"})
     summary({"removed": len(gone), "failed": len(unknown)}, time.monotonic() - started)
-    _exit_by(done=len(gone), failed=len(unknown))
+    exit_by(done=len(gone), failed=len(unknown))
 
 
 @app.command(
@@ -367,7 +343,7 @@ def query(
     """Say which programs clips are from, and where."""
     from matcher.store import Within
 
-    settings = _settings(
+    settings = settings_of(
         config, encoder=encoder, device=device, precision=precision, clips=sampling, no_sound=no_sound
     )
     within = Within(tuple(program or ()), tuple(category or ())) if program or category else None
@@ -395,7 +371,7 @@ def link(
     Clips kept before and unchanged are answered without being decoded, so a batch that was cut
     off can be run again.
     """
-    settings = _settings(
+    settings = settings_of(
         config, encoder=encoder, device=device, precision=precision, clips=sampling, no_sound=no_sound
     )
     _answer(clips, manifest, title, store, settings, top=top, as_json=json, wait=wait)
@@ -425,7 +401,7 @@ def _answer(
         raise InputError("titles of a manifest stand in its column title")
     jobs = clip_jobs(clips or [], title=title) if manifest is None else read_clip_rows(manifest)
     started = time.monotonic()
-    model, catalog = _open(store, settings)
+    model, catalog = open_store(store, settings)
     printer = _AnswerPrinter(as_json)
     with translated(), contextlib.ExitStack() as stack:
         # The lock comes first: what another writer does while this one waits must be seen.
@@ -446,7 +422,7 @@ def _answer(
     printer.close()
     summary(printer.counts, time.monotonic() - started)
     bad = printer.counts["failed"]
-    _exit_by(done=sum(printer.counts.values()) - bad, failed=bad)
+    exit_by(done=sum(printer.counts.values()) - bad, failed=bad)
 
 
 class _AnswerPrinter:
@@ -509,13 +485,13 @@ def classify(
     if (manifest is None) == (not clips):
         raise InputError("give either CLIP... or --manifest FILE")
     jobs = clip_jobs(clips or [], title=title) if manifest is None else read_clip_rows(manifest)
-    settings = _settings(
+    settings = settings_of(
         config, encoder=encoder, device=device, precision=precision, clips=sampling, no_sound=no_sound
     )
     started = time.monotonic()
     counts = {"named": 0, "none": 0, "failed": 0}
     rows = []
-    model, catalog = _open(store, settings)
+    model, catalog = open_store(store, settings)
     with translated(), progress_bar("classifying", len(jobs)) as bar:
         linker = open_linker(catalog, settings)
         for found in classified(
@@ -532,7 +508,7 @@ def classify(
     if not json:
         print_table("", ("clip", "tier 1", "tier 2", "tier 3", "program", "by"), rows)
     summary(counts, time.monotonic() - started)
-    _exit_by(done=counts["named"] + counts["none"], failed=counts["failed"])
+    exit_by(done=counts["named"] + counts["none"], failed=counts["failed"])
 
 
 @app.command(epilog="Examples:  matcher relink --report reports/tonight  |  matcher relink --full --accept")
@@ -582,7 +558,7 @@ def relink(
 
     started = time.monotonic()
     check_folder(report)
-    settings = _settings(config)
+    settings = settings_of(config)
     catalog = open_catalog(store)
     order = Order(top, full, since, accept, brake)
     show = (lambda answer: print_json(answer.to_json())) if json else None
@@ -639,7 +615,7 @@ def review(
     from matcher.store import open_catalog, open_linker, open_surroundings, translated
 
     said = review_of(clip, program=program, reject=reject, none=none)
-    settings = _settings(config)
+    settings = settings_of(config)
     catalog = open_catalog(store)
     printer = _AnswerPrinter(json)
     with translated(), catalog.writing(wait_seconds=wait) as writer:
@@ -658,7 +634,7 @@ def history(
     """Show how a clip came by its link: what was answered when, and why, and what people said."""
     from matcher.history import HISTORY_COLUMNS, history_objects, history_row
 
-    _list(store, json, lambda c: history_objects(c, clip), HISTORY_COLUMNS, history_row)
+    list_objects(store, json, lambda c: history_objects(c, clip), HISTORY_COLUMNS, history_row)
 
 
 @app.command(
@@ -690,12 +666,12 @@ def explain(
     from matcher.show import print_json, print_table, say
     from matcher.store import open_catalog, translated
 
-    settings = _settings(
+    settings = settings_of(
         config, encoder=encoder, device=device, precision=precision, clips=sampling, no_sound=no_sound
     )
     # Before the work, so that a bad name costs none.
     target = picture_path(out, clip) if out is not None or not json else None
-    model, catalog = _open(store, settings) if is_file(Path(clip)) else (None, open_catalog(store))
+    model, catalog = open_store(store, settings) if is_file(Path(clip)) else (None, open_catalog(store))
     with translated():
         explainer = open_explainer(catalog, settings)
         subject = explainer.kept(clip) if model is None else explainer.described(Path(clip), model)
@@ -719,7 +695,7 @@ def programs(store: Store = DEFAULT_STORE, json: Json = False) -> None:
     from matcher.listing import program_objects
     from matcher.show import clock
 
-    _list(
+    list_objects(
         store, json, program_objects, ("program", "title", "category", "files", "length", "frames"),
         lambda o: (o["program_id"], o["title"], ", ".join(o["categories"]), str(len(o["assets"])),
                    clock(o["duration_seconds"]), str(o["frames"])),
@@ -732,7 +708,7 @@ def clips(store: Store = DEFAULT_STORE, json: Json = False) -> None:
     from matcher.listing import clip_objects
     from matcher.show import clock
 
-    _list(
+    list_objects(
         store, json, clip_objects, ("clip", "decision", "program", "length", "file"),
         lambda o: (o["clip_id"], o["decision"] or "", o["program_id"] or "", clock(o["duration_seconds"]),
                    o["path"]),
@@ -751,7 +727,7 @@ def links(
 
     if decision not in (None, "linked", "review", "none"):
         raise InputError(f"unknown decision {decision!r}: use linked, review or none")
-    _list(
+    list_objects(
         store, json, lambda c: link_objects(c, program=program, decision=decision),
         ("clip", "decision", "program", "confidence", "segments"),
         lambda o: (o["clip_id"], _decision(o), o["program_id"] or _to_review(o),
@@ -771,25 +747,6 @@ def _to_review(link: dict[str, Any]) -> str:
     return ", ".join(f"{part['program_id']}?" for part in link["review"])
 
 
-def _list(
-    store: str,
-    as_json: bool,
-    objects: Callable[[Catalog], Any],
-    columns: Sequence[str],
-    row: Callable[[dict[str, Any]], Sequence[str]],
-) -> None:
-    from matcher.show import print_json, print_table
-    from matcher.store import open_catalog, translated
-
-    with translated():
-        found = objects(open_catalog(store))
-        if as_json:
-            for value in found:
-                print_json(value)
-        else:
-            print_table("", columns, [row(value) for value in found])
-
-
 @app.command(epilog="Example:  matcher status --store S --json")
 def status(store: Store = DEFAULT_STORE, config: Config = None, json: Json = False) -> None:
     """Say what the store holds."""
@@ -797,7 +754,7 @@ def status(store: Store = DEFAULT_STORE, config: Config = None, json: Json = Fal
     from matcher.show import print_json, print_table
     from matcher.store import open_catalog, translated
 
-    settings = _settings(config)
+    settings = settings_of(config)
     with translated():
         value = status_object(open_catalog(store), settings)
     if json:
@@ -821,7 +778,7 @@ def doctor(
 
     if store is None and Path(DEFAULT_STORE).exists():
         store = DEFAULT_STORE
-    checks = examine(store, _settings(config))
+    checks = examine(store, settings_of(config))
     if json:
         print_json({"ok": all(c.ok for c in checks), "checks": [dict(vars(c)) for c in checks]})
     else:
@@ -892,10 +849,10 @@ def calibrate(
     if not 0 < false_links < 1:
         raise InputError(f"--false-links must be above 0 and below 1, got {false_links}")
     started = time.monotonic()
-    settings = _settings(
+    settings = settings_of(
         config, encoder=encoder, device=device, precision=precision, clips=sampling, no_sound=no_sound
     )
-    model, catalog = _open(store, settings)
+    model, catalog = open_store(store, settings)
     plan = Plan(clips, programs, background, false_links, seed)
     with translated():
         live = open_live(catalog, settings.index)
@@ -941,7 +898,7 @@ def index_verify(
     from matcher.store import open_catalog, open_every, translated
 
     with translated():
-        every = open_every(open_catalog(store), _settings(config).index)
+        every = open_every(open_catalog(store), settings_of(config).index)
         problems = [p for live in every for p in live.verify(full=sample is None, sample=sample)]
     if json:
         held = {"frames": 0, "sounds": 0, "embeddings": 0} | {live.table: live.ntotal for live in every}
@@ -961,7 +918,7 @@ def index_rebuild(store: Store = DEFAULT_STORE, config: Config = None, wait: Wai
 
     catalog = open_catalog(store)
     with translated(), catalog.writing(wait_seconds=wait) as writer:
-        every = open_every(catalog, _settings(config).index)
+        every = open_every(catalog, settings_of(config).index)
         for live in every:
             live.rebuild(writer)
     say(f"rebuilt: {'; '.join(f'{live.ntotal} {live.table}, {live.kind}' for live in every)}")
@@ -976,7 +933,7 @@ def index_compact(store: Store = DEFAULT_STORE, config: Config = None, wait: Wai
     catalog = open_catalog(store)
     with translated(), catalog.writing(wait_seconds=wait) as writer:
         writer.compact()
-        save_caches(catalog, _settings(config).index, writer, force=True)
+        save_caches(catalog, settings_of(config).index, writer, force=True)
     say("compacted")
 
 
@@ -991,7 +948,7 @@ def index_retrain(store: Store = DEFAULT_STORE, config: Config = None, wait: Wai
 
     catalog = open_catalog(store)
     with translated(), catalog.writing(wait_seconds=wait) as writer:
-        for live in open_every(catalog, _settings(config).index):
+        for live in open_every(catalog, settings_of(config).index):
             live.retrain(writer)
             training, drift = live.training, live.drift
             if training is None or drift is None:
@@ -1020,11 +977,11 @@ def bench_ingest(
     from matcher.decode import Sampling
     from matcher.listen import listener_of
 
-    settings = _settings(
+    settings = settings_of(
         config, encoder=encoder, device=device, precision=precision, programs=sampling, no_sound=no_sound
     )
     table = measure(
-        videos, _load_encoder(settings), Sampling.parse(settings.sampling.programs), repeats=repeat,
+        videos, load_encoder_of(settings), Sampling.parse(settings.sampling.programs), repeats=repeat,
         listener=listener_of(settings.sound, settings.sound.program_hop_seconds),
     )  # fmt: skip
     _print_bench(table, json)
@@ -1048,10 +1005,10 @@ def bench_query(
     from matcher.decode import Sampling
     from matcher.store import open_linker
 
-    settings = _settings(
+    settings = settings_of(
         config, encoder=encoder, device=device, precision=precision, clips=sampling, no_sound=no_sound
     )
-    model, catalog = _open(store, settings)
+    model, catalog = open_store(store, settings)
     linker = open_linker(catalog, settings)
     table = measure(
         clips, model, Sampling.parse(settings.sampling.clips),
@@ -1138,7 +1095,7 @@ def bench_cluster(
     with translated():
         try:
             rows = measure(
-                open_catalog(store), _settings(config), clips=clips, workers=workers or (1, 2),
+                open_catalog(store), settings_of(config), clips=clips, workers=workers or (1, 2),
                 repeats=repeat, on_step=say,
             )  # fmt: skip
         except ValueError as error:
@@ -1401,7 +1358,7 @@ def eval_link(
     """
     from eval.link_run import ablate_run, chosen_plan, run_link_benchmark, run_link_truth, show_figures
 
-    settings = _settings(config, encoder=encoder, device=device, precision=precision, no_sound=no_sound)
+    settings = settings_of(config, encoder=encoder, device=device, precision=precision, no_sound=no_sound)
     made_here = films or material or quick or distractors or by_film
     if (truth is None) != (clips is None):
         raise InputError("--truth and --clips belong together")
@@ -1419,7 +1376,7 @@ def eval_link(
     has_words = made_here or any(word is not None for word in (*numbers, *described_by)) or no_sound
     started, words = time.monotonic(), shlex.join(["matcher", *sys.argv[1:]])
     if truth is not None and clips is not None:
-        value = run_link_truth(truth, clips, store, out, settings, _load_encoder(settings), command=words)
+        value = run_link_truth(truth, clips, store, out, settings, load_encoder_of(settings), command=words)
     elif ablation and not has_words and (out / "figures.json").is_file():
         value = ablate_run(out, other=ablation_run)  # a finished run, with its own settings
     else:
@@ -1435,13 +1392,13 @@ def eval_link(
             )
         else:
             value = run_link_benchmark(
-                plan, out, settings, _load_encoder(settings), material=material, workers=workers,
+                plan, out, settings, load_encoder_of(settings), material=material, workers=workers,
                 n_distractors=distractors, command=words,
             )  # fmt: skip
         value = ablate_run(out, other=ablation_run) if ablation else value
     show_figures(value, as_json=json, seconds=time.monotonic() - started)
     counts = value["groups"]["all"]["counts"]
-    _exit_by(done=counts["clips"] - counts["failed"], failed=counts["failed"])
+    exit_by(done=counts["clips"] - counts["failed"], failed=counts["failed"])
 
 
 @eval_app.command(
@@ -1564,12 +1521,12 @@ def eval_sound(
     """
     from eval.sound_run import SoundPlan, parse_hops, programs_plan, run_sound, show_sound
 
-    settings = _settings(config, encoder=encoder, device=device, precision=precision)
+    settings = settings_of(config, encoder=encoder, device=device, precision=precision)
     programs = programs_plan(material, films=films, n_dramas=dramas)
     plan = SoundPlan(programs, material or out / "material", seed, clips_per_program, unknown, silent)
     started, words = time.monotonic(), shlex.join(["matcher", *sys.argv[1:]])
     value = run_sound(
-        plan, out, settings, _load_encoder(settings), store=store, hops=parse_hops(hops), workers=workers,
+        plan, out, settings, load_encoder_of(settings), store=store, hops=parse_hops(hops), workers=workers,
         command=words,
     )  # fmt: skip
     show_sound(value, as_json=json, seconds=time.monotonic() - started)
@@ -1611,7 +1568,7 @@ def eval_related(
     from eval.related_material import RelatedPlan
     from eval.related_run import run_related, show_related
 
-    settings = _settings(config, encoder=encoder, device=device, precision=precision, no_sound=no_sound)
+    settings = settings_of(config, encoder=encoder, device=device, precision=precision, no_sound=no_sound)
     folders = tuple(folder.resolve() for folder in films or ())
     plans = [
         RelatedPlan(folders, one, dramas, clips_per_program, episode_seconds)
@@ -1621,472 +1578,9 @@ def eval_related(
         raise InputError(f"there is no clip model {model}; give a file that `matcher train fusion` wrote")
     started, words = time.monotonic(), shlex.join(["matcher", *sys.argv[1:]])
     value = run_related(
-        plans, out.resolve(), settings, _load_encoder(settings), model=model, workers=workers, command=words
+        plans, out.resolve(), settings, load_encoder_of(settings), model=model, workers=workers, command=words
     )
     show_related(value, as_json=json, seconds=time.monotonic() - started)
-
-
-@train_app.callback()
-def _train() -> None:
-    """Keep ``descriptor`` a word of its own, also while it is the only verb."""
-
-
-@train_app.command(
-    "descriptor",
-    epilog="Examples:  matcher train descriptor --films films --out own.safetensors && matcher add"
-    " --encoder lite0@own.safetensors --store S --manifest programs.csv;  matcher train descriptor --sound"
-    " --films films --films dramas --weight 1 --weight 0.1 --out sounds.safetensors",
-)
-def train_descriptor(
-    films: Annotated[list[Path], typer.Option("--films", help="Folder of films; may be repeated.")],
-    out: Annotated[Path, typer.Option("--out", help="File to write, *.safetensors.")],
-    sound: Annotated[bool, typer.Option("--sound", help="Descriptors of sounds, not of frames.")] = False,
-    weight: Annotated[
-        list[float] | None, typer.Option("--weight", help="How much a film of a folder counts, one a folder.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Other edits, other folds.")] = 7,
-    d: Annotated[
-        int | None, typer.Option("--d", help="Dimensions of a descriptor (512; of a sound 128).")
-    ] = None,
-    regularization: Annotated[
-        float | None, typer.Option(help="Higher trusts the pairs less; see --grid.")
-    ] = None,
-    mean_share: Annotated[
-        float | None, typer.Option(help="How much of the mean is taken away, 0 to 1.")
-    ] = None,
-    frames: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Of a film, evenly, at most (60; with --sound stretches of 14 seconds, 40)."
-        ),
-    ] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Parts that the films are validated in.")] = 3,
-    grid: Annotated[bool, typer.Option("--grid", help="Validate other settings too.")] = False,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Pattern of file names to leave out; may be repeated.")
-    ] = None,
-    note: Annotated[str, typer.Option(help="A line to keep in the file.")] = "",
-    device: DeviceWord = None,
-    config: Config = None,
-    json: Json = False,
-) -> None:
-    """Fit the default encoder to one's own films: `--encoder lite0@FILE` then uses it.
-
-    Frames and edited copies of them say in which directions edits move a descriptor; those then count
-    little. It is validated by series first: a file name up to its first "-" names the series. With --sound
-    the same is done for the descriptors of sounds.
-    """
-    from matcher.training.descriptor import Recipe, Training
-    from matcher.training.sound_descriptor import SoundRecipe, SoundTraining
-
-    recipe = (SoundRecipe if sound else Recipe).of(d=d, regularization=regularization, mean_share=mean_share)
-    kind = SoundTraining if sound else Training
-    training = kind(
-        tuple(films), tuple(weight or ()), tuple(exclude or ()), recipe, out=out, seed=seed,
-        n_frames=kind.n_frames if frames is None else frames, n_folds=folds, note=note,
-    )  # fmt: skip
-    _train_descriptor(training, _settings(config, device=device), has_grid=grid, as_json=json)
-
-
-def _train_descriptor(training: Training, settings: Settings, *, has_grid: bool, as_json: bool) -> None:
-    from matcher.encoders.registry import load_raw_lite0
-    from matcher.show import print_json, print_table, progress_bar, say, summary
-    from matcher.training.descriptor import TABLE_COLUMNS, grid, row_object, table_row
-    from matcher.training.sound_descriptor import SoundTraining, sound_grid
-
-    started = time.monotonic()
-    found = training.find_films()
-    with contextlib.ExitStack() as stack:
-        if isinstance(training, SoundTraining):
-            bar = stack.enter_context(progress_bar("listening", len(found)))
-            pairs = training.listen(found, on_film=lambda film: bar.step(film.path.name))
-            around, use = sound_grid, f'spec = "logmel@{training.out}" under [sound] of --config'
-        else:
-            encode = load_raw_lite0(device=settings.encoder.device, threads=settings.encoder.threads)
-            bar = stack.enter_context(progress_bar("describing", len(found)))
-            pairs = training.collect(found, encode, on_film=lambda film: bar.step(film.path.name))
-            around, use = grid, f"--encoder lite0@{training.out}"
-    recipes = around(training.recipe) if has_grid else [training.recipe]
-    rows = []
-    with progress_bar("fitting", len(recipes) + 1) as bar:
-        for recipe in recipes:
-            rows += training.validate(pairs, recipe)
-            bar.step(str(recipe.regularization))
-        fingerprint = training.write(pairs, rows)
-    if as_json:
-        for row in rows:
-            print_json(row_object(row))
-        print_json({"out": str(training.out), "fingerprint": fingerprint, "films": len(pairs.films)})
-    else:
-        print_table("", TABLE_COLUMNS, [table_row(row) for row in rows])
-    say(f"wrote {training.out}; use it with {use}")
-    left_out = len(found) - len(pairs.films)
-    summary({"films": len(pairs.films), "left out": left_out}, time.monotonic() - started)
-    _exit_by(done=len(pairs.films), failed=left_out)
-
-
-@train_app.command(
-    "categories",
-    epilog="Examples:  matcher train categories --store S --clips labels.csv --taxonomy site.toml --out cats"
-    " && matcher models use --categories cats --store S  |  matcher train categories --clips labels.csv"
-    " --taxonomy site.toml --tier 3 --augment mixup --out cats",
-)
-def train_categories(
-    out: Annotated[Path, typer.Option("--out", help="Folder of the heads; made if need be.")],
-    clips: Annotated[
-        Path, typer.Option("--clips", help="CSV file of labels: clip_id,category[,program_id].")
-    ],
-    taxonomy: Annotated[Path, typer.Option("--taxonomy", help="TOML file of the categories.")],
-    tier: Annotated[
-        list[int] | None, typer.Option(min=1, max=3, help="Which tier; may be repeated. Default all.")
-    ] = None,
-    head: Annotated[str | None, typer.Option(help="experts or logistic.")] = None,
-    augment: Annotated[
-        list[str] | None,
-        typer.Option(help="mixup, dropout or noise, for categories of few clips; may be repeated."),
-    ] = None,
-    min_examples: Annotated[
-        int | None, typer.Option(min=2, help="Clips from which on a category is learned by a head.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Another split and start.")] = 0,
-    store: Store = DEFAULT_STORE,
-    json: Json = False,
-) -> None:
-    """Train the heads of the tiers on the embeddings of kept clips, each tier apart.
-
-    A head of another tier that lies in the folder stays, so a new category re-trains its own tier alone.
-    Categories of few clips are answered by those clips, as examples, until there are more.
-    """
-    from matcher.show import print_json, print_table, say, summary
-    from matcher.store import open_catalog, translated
-    from matcher.taxonomy import Taxonomy
-    from matcher.training.category_run import train_categories as train
-    from matcher.training.head_config import HeadTraining
-    from matcher.training.labels import read_labels
-    from matcher.training.store_embeddings import StoreEmbeddings, with_programs
-
-    started = time.monotonic()
-    tree = Taxonomy.load(taxonomy)
-    config = HeadTraining.of_words(head=head, augment=augment or (), min_examples=min_examples, seed=seed)
-    with translated():
-        catalog = open_catalog(store)
-        labels = with_programs(read_labels(clips, tree), catalog)
-        tiers = tier or list(range(1, tree.n_tiers + 1))
-        run = train(StoreEmbeddings(catalog), labels, tiers=tiers, folder=out, config=config)
-    for fault in run.faults:
-        say(fault.message)
-    if json:
-        print_json(run.words())
-    else:
-        columns, *rows = run.table()
-        print_table("", columns, rows)
-    say(f"wrote {out}; use it with: matcher models use --categories {shlex.quote(str(out))}")
-    counts = {
-        "learned": sum(0 if one.head is None else len(one.head.class_paths) for one in run.tiers),
-        "by examples": sum(one.n_by_examples for one in run.tiers),
-    }
-    summary(counts, time.monotonic() - started)
-
-
-@models_app.command("list", epilog="Example:  matcher models list --store S --json")
-def models_list(store: Store = DEFAULT_STORE, json: Json = False) -> None:
-    """Every model that the store has, and which are in use."""
-    from matcher.models_run import list_models
-
-    _list(
-        store, json, list_models, ("for", "model", "fingerprint", "dimensions", "in use"),
-        lambda o: (o["use"], o["model"], o["fingerprint"], "" if o["d"] is None else str(o["d"]),
-                   "yes" if o["used"] else ""),
-    )  # fmt: skip
-
-
-@models_app.command(
-    "use",
-    epilog="Examples:  matcher models use runs/fusion/model.safetensors  |  matcher models use --categories"
-    " runs/categories  |  matcher models use mean",
-)
-def models_use(
-    model: Annotated[
-        str | None,
-        typer.Argument(help="File of a clip model; mean, for none; or a name that `models list` shows."),
-    ] = None,
-    categories: Annotated[
-        str | None,
-        typer.Option("--categories", help="Folder of categories, a name that `models list` shows, or none."),
-    ] = None,
-    store: Store = DEFAULT_STORE,
-    config: Config = None,
-    wait: Wait = 0.0,
-    json: Json = False,
-) -> None:
-    """Take a clip model, or categories, into use.
-
-    With another clip model the embeddings of all programs are made anew from their descriptors; no video
-    is opened. Kept clips get theirs at the next re-link. What was used before is kept: one can go back.
-    """
-    from matcher.models_run import use_categories, use_embeddings
-    from matcher.show import print_json, progress_bar, say
-    from matcher.store import open_catalog, translated
-
-    if (model is None) == (categories is None):
-        raise InputError("give either a clip model or --categories")
-    settings = _settings(config)
-    catalog = open_catalog(store)
-    with translated(), catalog.writing(wait_seconds=wait) as writer:
-        if categories is not None:
-            used = use_categories(writer, categories)
-        else:
-            assert model is not None
-            with progress_bar("embedding", len(catalog.programs())) as bar:
-                used = use_embeddings(writer, settings, model, on_program=bar.step)
-    if json:
-        print_json(dict(vars(used)))
-        return
-    if categories is not None:
-        say(f"the store uses {used.model}; kept clips are answered by it at the next: matcher relink")
-        return
-    how = f"fitted on {used.fitted} stretches" if used.fitted else "as shipped: too few programs to fit it"
-    say(
-        f"the store uses {used.model} ({used.fingerprint}): {used.embeddings} embeddings of {used.programs}"
-        f" programs; the confidence of related programs is {how}. Kept clips get theirs at the next: matcher"
-        " relink. Categories are trained on embeddings: train them again for these"
-    )
-
-
-@models_app.command("compare", epilog="Example:  matcher models compare mean runs/fusion/model.safetensors")
-def models_compare(
-    models: Annotated[list[str], typer.Argument(help="As for `models use`; two or more.")],
-    clips: Annotated[
-        Path | None, typer.Option("--clips", help="CSV of clip_id,category, to compare by categories too.")
-    ] = None,
-    taxonomy: Annotated[Path | None, typer.Option(help="That these categories are of.")] = None,
-    most: Annotated[int, typer.Option(min=2, help="Linked clips that are drawn.")] = 5000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
-    store: Store = DEFAULT_STORE,
-    config: Config = None,
-    json: Json = False,
-) -> None:
-    """Embed the kept, linked clips with several clip models, and say how near clips of one program come.
-
-    Nothing is changed. For a decision use clips and programs that none of the models was trained on.
-    """
-    from matcher.models_run import compare_models, named_fusion
-    from matcher.show import print_json, print_table
-    from matcher.store import open_catalog, translated
-
-    settings = _settings(config)
-    if (clips is None) != (taxonomy is None):
-        raise InputError("--clips and --taxonomy belong together")
-    labelled = None if clips is None or taxonomy is None else _category_paths(clips, taxonomy)
-    with translated():
-        catalog = open_catalog(store)
-        fusions = {name: named_fusion(catalog, settings, name) for name in models}
-        found = compare_models(catalog, fusions, categories=labelled, most=most, seed=seed)
-    if json:
-        for one in found:
-            print_json(dict(vars(one)))
-        return
-    print_table(
-        "", ("model", "clips", "own program first", "nearest clip of it", "nearest of the category, by tier"),
-        [
-            (one.model, str(one.clips), f"{one.program_recall:.3f}", f"{one.neighbour_recall:.3f}",
-             ", ".join(f"{tier}: {value:.3f}" for tier, value in one.category_recall.items()))
-            for one in found
-        ],
-    )  # fmt: skip
-
-
-def _category_paths(clips: Path, taxonomy: Path) -> dict[str, list[str]]:
-    """Category paths by clip id of a labels file."""
-    from matcher.taxonomy import Taxonomy
-    from matcher.training.labels import read_labels
-
-    labels = read_labels(clips, Taxonomy.load(taxonomy))
-    labels.stop_on_faults()
-    return {
-        clip_id: [one.path for one in own]
-        for clip_id, own in zip(labels.clip_ids, labels.categories, strict=True)
-    }
-
-
-@train_app.command(
-    "fusion",
-    epilog="Examples:  matcher train fusion --store S --clips labels.csv --taxonomy site.toml --out models/1"
-    "  |  matcher train fusion --store S --start 10 --out models/start"
-    "  |  torchrun --nproc-per-node 4 -m matcher train fusion --store S --clips labels.csv --taxonomy"
-    " site.toml --out models/2",
-)
-def train_fusion(
-    out: Annotated[Path, typer.Option("--out", help="Folder of the model; made if need be.")],
-    clips: Annotated[
-        Path | None, typer.Option("--clips", help="CSV file of labels: clip_id,category[,program_id].")
-    ] = None,
-    taxonomy: Annotated[Path | None, typer.Option("--taxonomy", help="TOML file of the categories.")] = None,
-    start: Annotated[
-        int | None,
-        typer.Option(
-            "--start", min=0, help="Epochs of a start without labels, by programs (0; without --clips 30)."
-        ),
-    ] = None,
-    held_out: Annotated[float, typer.Option(help="Share of the programs to judge by.")] = 0.2,
-    epochs: Annotated[int | None, typer.Option(help="Times that every clip is shown, at most (30).")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Clips of a step (512).")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The highest (0.001).")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Of weight matrices (0.01).")] = None,
-    program_weight: Annotated[
-        float | None,
-        typer.Option(help="How much it counts that clips of a program lie together, beside the labels (0)."),
-    ] = None,
-    frames_per_clip: Annotated[
-        int | None, typer.Option(help="Frames of a clip in a step, others each time (all).")
-    ] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Epochs that get no better after which it stops (5).")
-    ] = None,
-    watch: Annotated[str | None, typer.Option(help="What is to get better: loss or accuracy.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Another split, order and start.")] = None,
-    train_precision: Annotated[
-        str | None, typer.Option("--precision", help="auto, fp32 or bf16, of the products.")
-    ] = None,
-    checkpoint_steps: Annotated[int | None, typer.Option(help="Steps between checkpoints (1000).")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was cut off.")] = False,
-    tensorboard: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of curves.")] = None,
-    note: Annotated[str, typer.Option(help="A line to keep in the model's card.")] = "",
-    store: Store = DEFAULT_STORE,
-    device: DeviceWord = None,
-    config: Config = None,
-    json: Json = False,
-) -> None:
-    """Train the clip model: picture, sound and text of a clip become one embedding, and answers.
-
-    It learns from the features of the store's kept clips and is judged on whole programs held out. The
-    folder gets model.safetensors with its card (model.json, model.md) when it is done, not before.
-    """
-    from matcher.training.fusion_run import FusionTraining
-    from matcher.training.loop_records import LoopConfig
-
-    if (clips is None) != (taxonomy is None):
-        raise InputError("--clips and --taxonomy belong together")
-    if not 0 < held_out < 1:
-        raise InputError(f"--held-out must be between 0 and 1, got {held_out:g}")
-    words = {
-        "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
-        "weight_decay": weight_decay, "program_weight": program_weight, "frames_per_clip": frames_per_clip,
-        "patience": patience,
-        "watch": watch, "seed": seed, "precision": train_precision, "checkpoint_steps": checkpoint_steps,
-    }  # fmt: skip
-    loop = LoopConfig(**{name: word for name, word in words.items() if word is not None})  # type: ignore[arg-type]
-    training = FusionTraining(
-        out, loop, start_epochs=(0 if clips else 30) if start is None else start, is_resumed=resume,
-        device=device or "auto", tensorboard=tensorboard, note=note,
-        command=shlex.join(["matcher", *sys.argv[1:]]),
-    )  # fmt: skip
-    labels = None if clips is None or taxonomy is None else (clips, taxonomy)
-    _train_fusion(store, labels, training, _settings(config), held_out=held_out, as_json=json)
-
-
-def _train_fusion(
-    store: str,
-    labels: tuple[Path, Path] | None,
-    training: FusionTraining,
-    settings: Settings,
-    *,
-    held_out: float,
-    as_json: bool,
-) -> None:
-    from matcher.show import print_json, print_table, progress_bar, say, summary
-    from matcher.store import open_catalog, translated
-    from matcher.taxonomy import Taxonomy
-    from matcher.training.fusion_material import (
-        encoders_in_use,
-        lines_of,
-        material_of_labels,
-        material_of_links,
-    )
-    from matcher.training.fusion_run import MODEL, count_steps, table_rows
-    from matcher.training.fusion_run import train_fusion as train
-    from matcher.training.labels import read_labels
-    from matcher.training.processes import is_first_process
-
-    started = time.monotonic()
-    training.check_target()
-    with translated():
-        catalog = open_catalog(store)
-        encoders = encoders_in_use(catalog, settings)
-        if labels is None:
-            material = material_of_links(catalog, encoders, held_out=held_out, seed=training.loop.seed)
-        else:
-            read = read_labels(labels[0], Taxonomy.load(labels[1]))
-            material = material_of_labels(catalog, read, encoders, held_out=held_out, seed=training.loop.seed)
-        is_first = is_first_process()
-        for line in lines_of(material.faults) if is_first else []:
-            say(line)
-        with progress_bar("training", count_steps(material, training)) as bar:
-            card = train(
-                material, training,
-                on_step=lambda step: bar.step(f"epoch {step.epoch + 1}, loss {step.loss:.4g}"),
-            )  # fmt: skip
-    if not is_first:
-        return
-    if as_json:
-        print_json({"out": str(training.out), **card})
-    else:
-        print_table("", ("part", "epochs", "held-out clips", "figure", "value"), table_rows(card))
-    say(f"wrote {training.out / MODEL}; use it with: matcher models use {training.out / MODEL}")
-    summary(
-        {"clips": card["data"]["clips"], "programs": card["data"]["programs"]}, time.monotonic() - started
-    )
-
-
-def _settings(path: Path | None, *, no_sound: bool = False, **words: str | None) -> Settings:
-    """The settings of a file with the command's own words on top."""
-    from matcher.config import load_settings
-
-    settings = load_settings(path)
-    place = {
-        "encoder": ("encoder", "spec"),
-        "device": ("encoder", "device"),
-        "precision": ("encoder", "precision"),
-        "programs": ("sampling", "programs"),
-        "clips": ("sampling", "clips"),
-    }
-    values = settings.model_dump()
-    for name, word in words.items():
-        if word is not None:
-            section, key = place[name]
-            values[section][key] = word
-    if no_sound:
-        values["sound"]["enabled"] = False
-    if words.get("device") is not None:
-        from matcher.encoders.base import check_device
-
-        check_device(str(words["device"]))
-    if words.get("precision") not in (None, "auto", "int8", "fp32"):
-        raise InputError(f"unknown precision {words['precision']!r}: use auto, int8 or fp32")
-    return type(settings).model_validate(values)
-
-
-def _load_encoder(settings: Settings) -> FrameEncoder:
-    from matcher.encoders.registry import load_encoder
-
-    chosen = settings.encoder
-    return load_encoder(chosen.spec, device=chosen.device, precision=chosen.precision, threads=chosen.threads)
-
-
-def _open(store: str, settings: Settings) -> tuple[FrameEncoder, Catalog]:
-    """Encoder and catalog of a store that is there; what is quickly known to be wrong is said first."""
-    from matcher.decode import Sampling
-    from matcher.store import open_catalog
-
-    Sampling.parse(settings.sampling.clips)
-    open_catalog(store)
-    encoder = _load_encoder(settings)
-    return encoder, open_catalog(store, encoder.info)
-
-
-def _exit_by(*, done: int, failed: int) -> None:
-    if failed:
-        raise typer.Exit(PARTLY_DONE if done else InputError.exit_code)
 
 
 if __name__ == "__main__":
