@@ -415,6 +415,6 @@ def test_the_command_listens_unless_told_not_to(matcher: Run, films: Path, tmp_p
         answer = matcher("query", clip, "--store", store, "--json", *words).object
         assert (answer["sound"], answer["patches"]) == (None, None)
     assert matcher("query", clip, "--store", heard, "--json").object["patches"] > 0
-    assert len(list(heard.glob("cache/*"))) == 2
-    assert len(list(deaf.glob("cache/*"))) == 1
+    assert len(list(heard.glob("cache/*"))) == 3
+    assert len(list(deaf.glob("cache/*"))) == 2
     assert matcher("add", "--store", deaf, "f0", clip, "--json").object["outcome"] == "replaced"
