@@ -94,7 +94,7 @@ def make_twins(difficulty: Difficulty, cosine: float, sizes: TwinSizes, *, seed:
     others = np.arange(2, difficulty.n_classes[2])
     counts = (
         (sizes.common, sizes.rare, sizes.other, sizes.clips),
-        (max(2, sizes.common // 5), 2, max(2, sizes.other // 5), sizes.clips),
+        (max(2, sizes.common // 5), max(2, sizes.rare // 5), max(2, sizes.other // 5), sizes.clips),
         (sizes.test, sizes.test, max(1, sizes.test // 15), sizes.test_clips),
     )
     made = []
