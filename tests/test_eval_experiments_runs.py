@@ -39,7 +39,7 @@ def quiet(_: str) -> None:
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(twins_run, "TwinSizes", lambda: TwinSizes(6, 2, 2, 2, 4, 2))
+    monkeypatch.setattr(twins_run, "SIZES", (TwinSizes(6, 2, 2, 2, 4, 2),))
     monkeypatch.setattr(growth, "GrowthDifficulty", lambda: GrowthDifficulty(d=16, n_new=5, n_asked=50))
     config = tiers_run.HeadTraining(max_steps=25)
     monkeypatch.setattr(tiers_run, "HeadTraining", lambda **words: replace(config, **words))
@@ -124,8 +124,9 @@ def test_twins_differ_in_one_cue_of_the_cosine_that_was_asked() -> None:
     np.testing.assert_allclose(np.linalg.norm(world.scenes, axis=1), 1)
 
 
-def test_the_rare_twin_has_a_twentieth_of_the_programs() -> None:
-    parts = make_twins(twin_difficulty(HARD), 0.3, replace(TwinSizes(), clips=1, test=15), seed=0)
+@pytest.mark.parametrize("sizes", twins_run.SIZES)
+def test_the_rare_twin_has_a_twentieth_of_the_programs(sizes: TwinSizes) -> None:
+    parts = make_twins(twin_difficulty(HARD), 0.3, replace(sizes, clips=1, test=15), seed=0)
     counts = np.bincount(parts.train.tier3)
     assert counts[0] == 20 * counts[1]
     assert set(np.bincount(parts.test.tier3)[:2]) == {30}
