@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from matcher.training.descriptor import Training
     from matcher.training.fusion_run import FusionTraining
 
-train_app = typer.Typer(help="Learn from one's own films and clips.", no_args_is_help=True, rich_markup_mode=None)
+train_app = typer.Typer(
+    help="Learn from one's own films and clips.", no_args_is_help=True, rich_markup_mode=None
+)
 models_app = typer.Typer(
     help="Which models a store has; take others into use.", no_args_is_help=True, rich_markup_mode=None
 )
