@@ -13,10 +13,13 @@ from commands import Library, Run
 from media import moving, write
 
 from index.catalog import NewAsset, NewProgram
+from index.rows import ClipRecord, StoredClip
+from matcher.clip_features import Words
 from matcher.config import Settings
 from matcher.encoders.base import unit_rows
 from matcher.relate import relate
 from matcher.store import open_catalog, open_fusion, open_surroundings, translated
+from matcher.surroundings import Asked
 
 SETTINGS = Settings()
 
@@ -64,6 +67,21 @@ def test_words_that_name_a_program_make_it_related_and_never_linked(
     assert "segments" not in answer["related"][0]
     (untitled,) = matcher("query", stranger, "--store", store, "--json").objects
     assert all("title" not in one["basis"] for one in untitled["related"])
+
+
+def test_words_that_name_nothing_change_nothing_of_what_pictures_say(store: Path) -> None:
+    catalog = open_catalog(store)
+    surroundings = open_surroundings(catalog, SETTINGS)
+    assert surroundings is not None
+    frames = catalog.frames_of(2).vectors[:8]
+    record = ClipRecord("c", "", "", 8.0, 8, catalog.model.fingerprint, "mark")
+    clip = StoredClip(record, np.arange(8.0), frames, (), None)
+    said = [Words(), Words("watch till the end"), Words("名场面合集", "no copyright intended", ("字幕",))]
+    records = surroundings.records([Asked(clip, words) for words in said])
+    assert len({one.embedding.tobytes() for one in records if one.embedding is not None}) == len(said)
+    found = [related for related, _ in surroundings.beside(records, [()] * 3, [None] * 3)]
+    assert [one.program_id for one in found[0]] == ["p02"]
+    assert len({tuple((one.program_id, one.similarity) for one in related) for related in found}) == 1
 
 
 def test_a_linked_clip_is_not_related_to_its_program_as_well(
