@@ -637,12 +637,12 @@ class Catalog:
         rows = self._rows("clips", columns=["clip_id", "kept_at"])
         return {row["clip_id"]: row["kept_at"] for row in sorted(rows, key=lambda row: row["clip_id"])}
 
-    def clip_dates_of(self, clip_ids: Sequence[str]) -> dict[str, str]:
-        """The same of some clips; those that are not kept are left out."""
+    def clip_marks_of(self, clip_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """When the descriptors of some clips were kept, and their titles; only of those that are kept."""
         parts = _chunks(clip_ids, _FILTER_PARTS)
-        columns = ["clip_id", "kept_at"]
+        columns = ["clip_id", "kept_at", "title"]
         rows = [row for part in parts for row in self._rows("clips", _one_of("clip_id", part), columns)]
-        return {row["clip_id"]: row["kept_at"] for row in rows}
+        return {row["clip_id"]: (row["kept_at"], row["title"]) for row in rows}
 
     def reviews(self) -> list[ReviewRecord]:
         """All reviews, the oldest first."""

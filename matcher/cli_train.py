@@ -295,7 +295,9 @@ def models_compare(
         found = compare_models(catalog, fusions, categories=labelled, most=most, seed=seed)
     if json:
         for one in found:
-            print_json(dict(vars(one)))
+            words = vars(one).items()
+            # NaN, where no clip could tell, is no JSON.
+            print_json({name: None if value != value else value for name, value in words})
         return
     print_table(
         "", ("model", "clips", "own program first", "nearest clip of it", "nearest of the category, by tier"),

@@ -9,6 +9,7 @@ Shape letters: ``n`` clips, ``d`` dimensions.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from index.base import Vectors
 from index.rows import ModelInfo
 from matcher.embedding import MEAN, Fusion
-from matcher.errors import InputError
+from matcher.errors import InputError, StoreError
 from matcher.related_fit import fit_related
 from matcher.store import default_fusion, open_live, translated
 from matcher.used_models import (
@@ -35,6 +36,8 @@ from matcher.used_models import (
 if TYPE_CHECKING:
     from index.catalog import Catalog, Writer
     from matcher.config import Settings
+
+logger = logging.getLogger(__name__)
 
 
 # ---------------------------------------------------------------- list
@@ -113,10 +116,12 @@ def use_embeddings(
     catalog = writer.catalog
     fusion = named_fusion(catalog, settings, what)
     info = fusion.info
+    used = _used(catalog)
     if info.spec != MEAN:
+        # Also one that was kept: with other encoders than then its embeddings have another fingerprint.
         path = Path(what)
-        if path.is_file():
-            keep_clip_model(catalog.place, path, info.fingerprint)
+        kept = path if path.is_file() else clip_model_path(catalog.place, _mark_of(what))
+        keep_clip_model(catalog.place, kept, info.fingerprint)
     with translated():
         model = ModelInfo(info.fingerprint, info.spec, info.d)
         writer.replace_embeddings(model, fusion.programs(catalog, on_program=on_program))
@@ -124,11 +129,24 @@ def use_embeddings(
     with translated():
         live.save(writer, force=True)
     fitted = fit_related(catalog, fusion, live)
-    replace(UsedModels.read(catalog.place), related=fitted).write(catalog.place)
+    replace(used, related=fitted).write(catalog.place)
     return NowUsed(
         "embeddings", info.spec, info.fingerprint, len(catalog.programs()), live.ntotal,
         0 if fitted is None else fitted.cases,
     )  # fmt: skip
+
+
+def _used(catalog: Catalog) -> UsedModels:
+    """What is used now; nothing where the file that says so is damaged, for it is written anew."""
+    try:
+        return UsedModels.read(catalog.place)
+    except StoreError as error:
+        logger.warning("%s", error)
+        return UsedModels()
+
+
+def _mark_of(name: str) -> str:
+    return name.removeprefix("clip-model-").removesuffix(".safetensors")
 
 
 def named_fusion(catalog: Catalog, settings: Settings, what: str) -> Fusion:
@@ -146,8 +164,8 @@ def named_fusion(catalog: Catalog, settings: Settings, what: str) -> Fusion:
     path = Path(what)
     if path.is_file():
         return replace(fusion, embedder=TrainedEmbedder.load(path, fusion.encoders))
-    if what in catalog.place.entries():
-        mark = what.removeprefix("clip-model-").removesuffix(".safetensors")
+    if what.startswith("clip-model-") and what in catalog.place.entries():
+        mark = _mark_of(what)
         kept = clip_model_path(catalog.place, mark)
         return replace(fusion, embedder=TrainedEmbedder.load(kept, fusion.encoders, name=mark))
     raise InputError(
@@ -172,7 +190,7 @@ def use_categories(writer: Writer, what: str) -> NowUsed:
 
     writer.check_open()
     catalog = writer.catalog
-    used = UsedModels.read(catalog.place)
+    used = _used(catalog)
     if what == "none":
         replace(used, categories="").write(catalog.place)
         return NowUsed("categories", "none", "")

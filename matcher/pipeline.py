@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from index.rows import ClipRecord, ModelInfo, NewAsset, NewProgram, StoredClip, now_utc
+from index.rows import ClipRecord, FeatureRecord, ModelInfo, NewAsset, NewProgram, StoredClip, now_utc
 from matcher.agreement import LEAST_STANDING
 from matcher.changes import link_record
 from matcher.clip_features import Scenes, Words, evenly, program_words
@@ -249,6 +249,9 @@ def query_clips(
     clips = [job for job in jobs if isinstance(job, ClipJob)]
     marks = {job.clip_id: fingerprint_files([job.path], models, settings.sampling.clips) for job in clips}
     known = set() if kept is None else _unchanged(kept, marks)
+    if kept is not None and settings.fusion.ocr and surroundings is not None:
+        read = kept.features(sorted(known))
+        known = {clip_id for clip_id in known if clip_id in read and _has_been_read(read[clip_id])}
     verdicts = {} if kept is None else verdicts_of(kept.reviews())
     described = describe_files(
         (job.path for job in clips if job.clip_id not in known), encoder, sampling,
@@ -431,6 +434,11 @@ def _store(writer: Writer, batch: Sequence[tuple[Answer, StoredClip]], night: in
                 for answer, stored in batch
             ]
         )
+
+
+def _has_been_read(record: FeatureRecord) -> bool:
+    """Whether somebody looked for texts in the clip's pictures."""
+    return Words.of_json(record.words).captions is not None
 
 
 def _unchanged(kept: Catalog, marks: Mapping[str, str]) -> set[str]:

@@ -294,6 +294,7 @@ class Answer:
         related: Programs that it is about without being cut from them, the most likely first.
         categories: What it is, on three tiers, as JSON takes it; None where nothing says.
         features: What its embedding was made of, and that, for whoever keeps it.
+        beside: Hash of what ``related`` and ``categories`` rest on but the clip; "" where nobody said them.
     """
 
     clip_id: str
@@ -312,6 +313,7 @@ class Answer:
     related: tuple[Related, ...] = ()
     categories: Mapping[str, Any] | None = None
     features: FeatureRecord | None = field(default=None, compare=False)
+    beside: str = field(default="", compare=False)
 
     @property
     def program_id(self) -> str | None:
@@ -350,6 +352,7 @@ class Answer:
             "patches": self.patches,
             "reviewed": None if self.reviewed is None else _rounded(asdict(self.reviewed)),
             "related": [related.to_json() for related in self.related],
+            "beside": self.beside,
         }
 
 

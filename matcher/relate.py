@@ -9,8 +9,10 @@ confidences and histories stay as they are.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from index.files import storing, write_atomically
@@ -18,12 +20,10 @@ from index.rows import LinkRecord
 from matcher.surroundings import Surroundings
 
 if TYPE_CHECKING:
-    from index.catalog import Catalog, Writer
+    from index.catalog import Writer
 
 #: Clips that are gone through, and committed, together.
 CHUNK_CLIPS = 1024
-#: Raise it when the same embeddings come to be answered otherwise.
-RULES = 1
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,19 @@ def relate(
     Raises:
         NotWritableError: The disk is full or read-only.
     """
-    catalog = writer.catalog
+    catalog, state = writer.catalog, surroundings.state
     marker = catalog.place.cache_root() / "cache" / "related.json"
-    state = json.dumps(_state(catalog, surroundings), sort_keys=True)
-    try:
-        if marker.read_text(encoding="utf-8") == state:
-            return Relating()
-    except (OSError, ValueError):
-        pass
+    good = _good(marker, state)
+    stale, seen = [], {state}
+    for batch in catalog.iter_link_batches(["clip_id", "answer"]):
+        for clip_id, answer in zip(batch["clip_id"].to_pylist(), batch["answer"].to_pylist(), strict=True):
+            found = _BESIDE.search(answer)
+            beside = found.group(1) if found else ""
+            seen.add(beside)
+            if beside not in good:
+                stale.append(clip_id)
     clips = changed = embedded = 0
-    for clip_ids in _chunks(sorted(catalog.clip_dates())):
+    for clip_ids in _chunks(sorted(stale)):
         known, new = surroundings.refreshed(catalog, clip_ids)
         writer.put_features(new)
         links = list(catalog.whole_links(clip_ids).values())
@@ -76,21 +79,25 @@ def relate(
             on_clips(len(clip_ids))
     with storing(marker):
         marker.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(marker, state.encode())
+        words = {"state": state, "good": sorted(seen | good - {""})}
+        write_atomically(marker, json.dumps(words).encode())
     return Relating(clips, changed, embedded)
 
 
-def _state(catalog: Catalog, surroundings: Surroundings) -> dict[str, Any]:
-    """All that an answer beside a link depends on, but the clip."""
-    search, categories = surroundings.search, surroundings.categories
-    return {
-        "rules": RULES,
-        "programs": catalog.version(),
-        "embeddings": surroundings.fusion.info.fingerprint,
-        "weights": None if search is None else asdict(search.weights),
-        "categories": None if categories is None else categories.fingerprint,
-        "min_confidence": surroundings.min_confidence,
-    }
+#: Where an answer says what is said beside its link rests on; the last such words, for ids come before.
+_BESIDE = re.compile(r'"beside": "([0-9a-f]*)"')
+
+
+def _good(marker: Path, state: str) -> set[str]:
+    """States whose answers are good in this one: its own, and those that were compared with it before.
+
+    An answer that would come out the same is not written again, and so goes on naming an earlier state.
+    """
+    try:
+        words = json.loads(marker.read_text(encoding="utf-8"))
+        return {state, *words["good"]} - {""} if words["state"] == state else {state}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {state}
 
 
 def _renewed(
@@ -112,8 +119,9 @@ def _renewed(
         }
         # As JSON has it: tuples are lists there.
         words = json.loads(json.dumps(words))
-        if any(answer.get(name) != value for name, value in words.items()):
-            renewed.append(replace(link, answer=json.dumps(answer | words)))
+        if not answer.get("beside") or any(answer.get(name) != value for name, value in words.items()):
+            said = answer | words | {"beside": surroundings.state}
+            renewed.append(replace(link, answer=json.dumps(said)))
     return renewed
 
 

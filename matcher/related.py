@@ -32,6 +32,8 @@ LEAST_SPREAD = 0.02
 MOST_LEAD = 10.0
 #: Words of whatever length name at most so many programs.
 TITLES = 8
+#: Of a clip's words so many characters are searched for titles, and so many texts are remembered.
+MOST_CHARACTERS, KNOWN_TEXTS = 1000, 4096
 EVIDENCE = ("lead", "margin", "title", "title_margin")
 
 
@@ -176,6 +178,7 @@ class RelatedSearch:
 
     def __init__(self, live: Searchable, titles: TitleSearch | None, weights: RelatedWeights) -> None:
         self._live, self._titles, self.weights = live, titles, weights
+        self._known: dict[tuple[int, str], tuple[TitleMatch, ...]] = {}
 
     @property
     def version(self) -> int:
@@ -202,7 +205,7 @@ class RelatedSearch:
         for (positions, best), text in zip(
             nearest_programs(found.similarities, program, hidden=hidden), words, strict=True
         ):
-            matches = self._titles(text, TITLES) if self._titles is not None and text else ()
+            matches = self._named(text[:MOST_CHARACTERS]) if text else ()
             titles = {
                 place_of[match.program_id]: match
                 for match in matches
@@ -215,6 +218,17 @@ class RelatedSearch:
         """The p programs of a lead that this search found."""
         records = self._live.view.program_records
         return [records[place].program_id for place in lead.positions]
+
+    def _named(self, text: str) -> Sequence[TitleMatch]:
+        """Programs that words name; clips of one uploader, or of one drama, are often called the same."""
+        if self._titles is None:
+            return ()
+        key = self._live.version, text
+        if key not in self._known:
+            if len(self._known) >= KNOWN_TEXTS:
+                self._known.clear()
+            self._known[key] = tuple(self._titles(text, TITLES))
+        return self._known[key]
 
     def related(
         self, embeddings: Vectors, words: Sequence[str | None], *, most: int = 3

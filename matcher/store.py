@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from index import errors as index_errors
 from matcher import errors
 from matcher.calibration import calibration_of
 from matcher.config import IndexSettings, Settings
-from matcher.encoders.base import ModelInfo
+from matcher.encoders.base import ModelInfo, fingerprint
 from matcher.encoders.sound import load_sound_encoder
 from matcher.inputs import check_unicode
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from matcher.embedding import Encoders, Fusion
     from matcher.linking import Linker
     from matcher.surroundings import Surroundings
+    from matcher.taxonomy import Taxonomy
 
 logger = logging.getLogger(__name__)
 
@@ -299,7 +301,6 @@ def open_surroundings(catalog: Catalog, settings: Settings) -> Surroundings | No
     """
     from matcher.related import RelatedSearch
     from matcher.surroundings import Surroundings
-    from matcher.taxonomy import Taxonomy
     from matcher.titles import title_candidates
     from matcher.used_models import UsedModels, categories_folder
 
@@ -325,8 +326,34 @@ def open_surroundings(catalog: Catalog, settings: Settings) -> Surroundings | No
             categories = None
     own = {record.program_id: record.categories for record in catalog.programs() if record.categories}
     paths = sorted({path for paths in own.values() for path in paths})
-    taxonomy = Taxonomy.of_paths(paths) if paths else None
-    return Surroundings(fusion, search, categories, taxonomy, own, settings.fusion.min_confidence)
+    return Surroundings(
+        fusion, search, categories, _taxonomy_of(paths), own, settings.fusion.min_confidence,
+        _titles_mark(catalog.programs()),
+    )  # fmt: skip
+
+
+def _taxonomy_of(paths: Sequence[str]) -> Taxonomy | None:
+    """The tree that the programs' own categories make; None where they make none.
+
+    No answer depends on it: without, a linked program's category does not stand in for a trained one.
+    """
+    from matcher.taxonomy import Taxonomy
+
+    if not paths:
+        return None
+    try:
+        return Taxonomy.of_paths(paths)
+    except errors.InputError as error:
+        logger.warning(
+            "the programs' categories make no tree, so none is told of a linked program: %s", error
+        )
+        return None
+
+
+def _titles_mark(records: Sequence[ProgramRecord]) -> str:
+    """Changes with any program that comes, goes or is replaced; a compaction changes nothing."""
+    words = ([str(one.number), one.title, *one.aliases, *one.categories] for one in records)
+    return fingerprint(json.dumps(row) for row in words)
 
 
 def open_sounds(catalog: Catalog, settings: Settings) -> CatalogIndex | None:

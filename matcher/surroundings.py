@@ -6,8 +6,10 @@ categories. None of it changes a link, and a clip that is linked to a program is
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from index.base import Vectors
 from index.rows import FeatureRecord, FeatureState, StoredClip
 from matcher.clip_features import Scenes, Words, features_of, without_scenes
 from matcher.embedding import Fusion
+from matcher.encoders.base import fingerprint
 from matcher.encoders.scene import D as SCENE_D
 from matcher.fusion.features import ClipFeatures
 from matcher.records import Answer, Related
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from matcher.categories import CategoryModel
     from matcher.taxonomy import Taxonomy
 
+#: Raise it when the same features come to be answered otherwise.
+RULES = 1
 #: Related programs that an answer names.
 MOST_RELATED = 3
 
@@ -50,7 +55,8 @@ class Asked:
     @classmethod
     def again(cls, clip: StoredClip, kept: FeatureRecord | None) -> Asked:
         """A kept clip, with its present title and what was read in its pictures."""
-        known = Words() if kept is None else Words.of_json(kept.words)
+        is_of_these = kept is not None and kept.kept_at == clip.record.kept_at
+        known = Words.of_json(kept.words) if kept is not None and is_of_these else Words()
         return cls(clip, replace(known, title=clip.record.title), kept)
 
 
@@ -123,6 +129,7 @@ class Surroundings:
         taxonomy: Of the programs' own categories; None where none has any.
         program_categories: By program id.
         min_confidence: A category less confident is not named.
+        titles_mark: Changes with the catalogue's programs, their titles and categories.
     """
 
     fusion: Fusion
@@ -131,6 +138,18 @@ class Surroundings:
     taxonomy: Taxonomy | None
     program_categories: Mapping[str, tuple[str, ...]]
     min_confidence: float
+    titles_mark: str = ""
+
+    @cached_property
+    def state(self) -> str:
+        """Hash of all that is said beside a link depends on, but the clip."""
+        search, categories = self.search, self.categories
+        words = [
+            RULES, self.titles_mark, self.fusion.info.fingerprint,
+            None if search is None else asdict(search.weights),
+            None if categories is None else categories.fingerprint, self.min_confidence,
+        ]  # fmt: skip
+        return fingerprint([json.dumps(words, sort_keys=True)])
 
     def records(self, clips: Sequence[Asked]) -> list[FeatureRecord]:
         """What a store keeps of clips beside their descriptors; they go through the clip model together."""
@@ -188,11 +207,13 @@ class Surroundings:
     def _stale(
         self, catalog: Catalog, found: Mapping[str, FeatureRecord], clip_ids: Sequence[str]
     ) -> list[str]:
-        dates = catalog.clip_dates_of(clip_ids)
+        marks = catalog.clip_marks_of(clip_ids)
         return [
             clip_id
-            for clip_id, kept_at in dates.items()
-            if not self.is_fresh(found[clip_id].state if clip_id in found else None, kept_at)
+            for clip_id, (kept_at, title) in marks.items()
+            if clip_id not in found
+            or not self.is_fresh(found[clip_id].state, kept_at)
+            or Words.of_json(found[clip_id].words).title != title
         ]
 
     def complete(self, answers: Sequence[Answer], records: Sequence[FeatureRecord | None]) -> list[Answer]:
@@ -207,7 +228,13 @@ class Surroundings:
             [answer.program_id for answer in answers],
         )  # fmt: skip
         return [
-            replace(answer, related=related, categories=categories, features=record)
+            replace(
+                answer,
+                related=related,
+                categories=categories,
+                features=record,
+                beside="" if record is None else self.state,
+            )
             for answer, record, (related, categories) in zip(answers, records, found, strict=True)
         ]
 

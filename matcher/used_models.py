@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ class UsedModels:
             words: Mapping[str, Any] = {} if content is None else json.loads(content)
             related = words.get("related")
             weights = None if related is None else RelatedWeights.of_words(related)
-            return cls(str(words.get("categories", "")), weights)
+            return cls(str(words.get("categories") or ""), weights)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(
                 f"{name} is damaged ({error}); restore it from a copy, or run: matcher models use"
@@ -117,7 +118,7 @@ def categories_folder(place: Place, name: str) -> Path:
                     raise StoreError(f"{place.name_of(name)} holds {entry.filename!r}; {remedy}")
                 write_atomically(folder / entry.filename, archive.read(entry))
         write_atomically(folder / "whole", b"")
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError) as error:
         raise StoreError(f"{place.name_of(name)} is damaged ({error}); {remedy}") from error
     return folder
 

@@ -298,3 +298,44 @@ def test_fingerprints_tell_a_model_and_its_encoders_apart(store: Path, tmp_path:
         for used in (encoders, replace(encoders, picture=fingerprint(["other"])))
     }
     assert len(marks) == 4
+
+
+def test_a_damaged_list_of_models_is_made_good_by_using_one(
+    matcher: Run, store: Path, library: Library
+) -> None:
+    (store / "models.json").write_bytes(b"not json")
+    assert matcher("models", "use", "mean", "--store", store).code == 0
+    assert matcher("query", library.clips["p01"], "--store", store).code == 0
+
+
+def test_a_kept_model_is_used_with_other_encoders_than_then(
+    matcher: Run, store: Path, library: Library, tmp_path: Path, model: Path
+) -> None:
+    matcher("models", "use", model, "--store", store)
+    (kept,) = [path.name for path in store.glob("clip-model-*.safetensors")]
+    config = tmp_path / "scene.toml"
+    config.write_text('[sound]\nspec = "logmel"\n[fusion]\nscene = ""\n')
+    said = matcher("models", "use", kept, "--store", store, "--config", config)
+    assert said.code == 0, said.err
+    assert matcher("query", library.clips["p01"], "--store", store, "--config", config).code == 0
+    ran = matcher("models", "use", "models.json", "--store", store)
+    assert ran.code == 2
+    assert "no clip model" in ran.err
+
+
+def test_every_damage_to_kept_categories_is_one_line_with_a_remedy(store: Path, tmp_path: Path) -> None:
+    from matcher.errors import StoreError
+    from matcher.used_models import categories_folder, keep_categories
+
+    catalog = open_catalog(store)
+    name = keep_categories(catalog.place, categories(tmp_path / "mine", "", 8))
+    content = (store / name).read_bytes()
+    for place in range(0, len(content), 97):
+        (store / name).write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        import shutil
+
+        shutil.rmtree(store / "cache" / "categories", ignore_errors=True)
+        try:
+            categories_folder(catalog.place, name)
+        except StoreError as error:
+            assert "matcher models use" in str(error)  # noqa: PT017

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -161,8 +162,9 @@ def test_a_kill_between_chunks_is_made_good_by_the_next_night(
     catalog = open_catalog(store)
     with translated(), catalog.writing() as writer:
         writer.put_features([record_without_embedding(catalog, clip_id) for clip_id in catalog.clip_dates()])
-        surroundings = open_surroundings(catalog, SETTINGS)
-        assert surroundings is not None
+        opened = open_surroundings(catalog, SETTINGS)
+        assert opened is not None
+        surroundings = dataclasses.replace(opened, min_confidence=0.125)  # something has changed
         seen: list[int] = []
 
         def stop(n: int) -> None:
@@ -289,3 +291,74 @@ def test_what_is_read_in_the_pictures_is_kept_and_names_a_program(
     matcher("relink", "--full", "--store", store)
     assert kept(store, "fans")["related"] == answer["related"]
     assert matcher("link", stranger, "--store", store, "--json").object["related"] == answer["related"]
+
+
+# ---------------------------------------------------------------- what others left behind
+
+
+def test_categories_that_make_no_tree_keep_nobody_from_linking(
+    matcher: Run, store: Path, library: Library
+) -> None:
+    for name, category in (("one", "drama/comedy"), ("two", "film/comedy")):
+        assert (
+            matcher("add", name, library.episodes("p01")[0], "--category", category, "--store", store).code
+            == 0
+        )
+    ran = matcher("query", library.clips["p02"], "--store", store, "--json")
+    assert (ran.code, ran.object["program_id"]) == (0, "p02")
+    assert "no tree" in ran.err
+
+
+def test_what_somebody_answered_without_embeddings_is_said_by_the_next_night(
+    matcher: Run, store: Path, library: Library, stranger: Path, tmp_path: Path
+) -> None:
+    title = title_of(store, "p02")
+    matcher("link", stranger, "--title", title, "--store", store)
+    before = kept(store, "fans")
+    assert before["related"]
+    config = tmp_path / "off.toml"
+    config.write_text("[fusion]\nenabled = false\n")
+    matcher("relink", "--full", "--store", store, "--config", config)
+    assert kept(store, "fans")["related"] == []
+    matcher("relink", "--store", store)
+    assert kept(store, "fans")["related"] == before["related"]
+
+
+def test_a_night_after_a_compaction_does_not_say_everything_again(
+    matcher: Run, store: Path, library: Library
+) -> None:
+    matcher("link", *library.clips.values(), "--store", store)
+    for _ in range(2):
+        matcher("relink", "--store", store)
+    catalog = open_catalog(store)
+    with translated(), catalog.writing() as writer:
+        writer.compact(keep_seconds=0.0)
+        surroundings = open_surroundings(catalog, SETTINGS)
+        assert surroundings is not None
+        assert relate(writer, surroundings).clips == 0
+
+
+def test_a_title_that_changed_while_nobody_embedded_is_noticed(
+    matcher: Run, store: Path, stranger: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "off.toml"
+    config.write_text("[fusion]\nenabled = false\n")
+    matcher("link", stranger, "--title", "nothing of that", "--store", store)
+    matcher("link", stranger, "--title", title_of(store, "p02"), "--store", store, "--config", config)
+    matcher("relink", "--store", store)
+    assert [one["program_id"] for one in kept(store, "fans")["related"]] == ["p02"]
+
+
+def test_words_of_an_old_file_are_not_the_new_ones(store: Path) -> None:
+    from dataclasses import replace
+
+    from index.catalog import ClipRecord, FeatureRecord, StoredClip
+    from matcher.clip_features import Words
+    from matcher.surroundings import Asked
+
+    clip = StoredClip(
+        ClipRecord("c", "", "new", 1.0, 1, "fp", kept_at="2030"), np.zeros(1), np.ones((1, 4), np.float32)
+    )
+    record = FeatureRecord("c", "2029", words=Words("old", captions=("read",)).to_json())
+    assert Asked.again(clip, record).words == Words("new")
+    assert Asked.again(clip, replace(record, kept_at="2030")).words == Words("new", captions=("read",))

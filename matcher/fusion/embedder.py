@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from index.base import Vectors
-from matcher.embedding import Encoders, fitting
+from matcher.embedding import REVISION, Encoders, fitting
 from matcher.encoders.base import ModelInfo, fingerprint
 from matcher.errors import StoreError
 from matcher.fusion.batch import ClipBatch
@@ -54,7 +54,7 @@ class TrainedEmbedder:
         self._d_identifying = encoders.d_identifying
         self.neutral_scene = _neutral_scene(model, encoders)
         words = {key: value for key, value in asdict(encoders).items() if key != "scene" or value}
-        own = fingerprint([mark, *(f"{key}={value}" for key, value in words.items())])
+        own = fingerprint([REVISION, mark, *(f"{key}={value}" for key, value in words.items())])
         self.info = ModelInfo(f"{PREFIX}{name}", own, model.config.d_embedding)
 
     @classmethod
