@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before numpy and torch are loaded: on two cores the threads of two workers only wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import shutil
 import urllib.request
 from collections.abc import Iterator

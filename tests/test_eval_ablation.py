@@ -284,7 +284,7 @@ def nothing_new(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: Any, **__: Any) -> Any:
         raise AssertionError("a finished run is not queried again")
 
-    monkeypatch.setattr(cli, "_load_encoder", refused)
+    monkeypatch.setattr(cli, "load_encoder_of", refused)
     monkeypatch.setattr(link_run, "query_clips", refused)
     monkeypatch.setattr(link_run, "add_programs", refused)
 
@@ -345,7 +345,7 @@ def test_the_command_adds_them_and_shows_a_table(copy: Path, matcher: Run) -> No
 def test_the_command_makes_a_run_and_its_rows_in_one(
     finished: Finished, copy: Path, matcher: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "_load_encoder", lambda _: ThumbnailEncoder())
+    monkeypatch.setattr(cli, "load_encoder_of", lambda _: ThumbnailEncoder())
     words = ("eval", "link", "--material", finished.material.folder, "--out", copy, "--json")
     ran = matcher(*words, "--ablation")
     assert ran.code == 0, ran.err

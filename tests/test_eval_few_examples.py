@@ -38,6 +38,7 @@ def test_clips_of_one_program_are_more_alike_than_those_of_one_class() -> None:
     assert not np.array_equal(make_clips(Difficulty(), 1).x, clips.x)
 
 
+@pytest.mark.slow
 def test_more_examples_serve_better_and_every_method_is_measured() -> None:
     outcomes = measure(
         FewExamplesConfig(counts=(1, 8), seeds=(0, 1), difficulty=SMALL, head=QUICK), say=lambda _: None

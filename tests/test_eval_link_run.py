@@ -472,7 +472,7 @@ def test_the_plan_is_that_of_the_words_else_that_of_the_material(finished: Finis
 
 @pytest.fixture
 def thumbnails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_load_encoder", lambda _: ThumbnailEncoder())
+    monkeypatch.setattr(cli, "load_encoder_of", lambda _: ThumbnailEncoder())
 
 
 @pytest.mark.usefixtures("thumbnails", "light_report")

@@ -297,7 +297,7 @@ def test_the_figures_add_up(finished: Finished) -> None:
 def test_the_command_shows_a_finished_run_and_does_nothing_again(
     finished: Finished, matcher: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "_load_encoder", lambda _: ThumbnailEncoder())
+    monkeypatch.setattr(cli, "load_encoder_of", lambda _: ThumbnailEncoder())
     before = files_below(finished.out / "seed-1")
     words = (
         "eval", "related", "--dramas", "3", "--clips-per-program", "1", "--episode-seconds", "12",

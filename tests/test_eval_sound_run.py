@@ -109,7 +109,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Films:
 
 @pytest.fixture
 def ask(matcher: Run, films: Films, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
-    monkeypatch.setattr(cli, "_load_encoder", lambda _: ThumbnailEncoder())
+    monkeypatch.setattr(cli, "load_encoder_of", lambda _: ThumbnailEncoder())
     monkeypatch.setattr(store_module, "calibration_of", calibration())
 
     def run(out: Path, *words: str | Path) -> Ran:

@@ -64,6 +64,7 @@ def test_a_head_answers_programs_that_it_never_saw(form: str) -> None:
     assert head.trained_at.startswith("20")
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_head_and_another_another() -> None:
     data = clips(seed=0)
     heads = [train_head(*data, replace(QUICK, seed=seed), origin()) for seed in (1, 1, 2)]

@@ -99,7 +99,8 @@ def _head(
     labels = clips.of_tier(tier, n_tier1=difficulty.n_tier1, labelled=True)
     targets = np.eye(difficulty.n_classes[tier - 1], dtype=np.float32)[labels]
     names = tuple("/".join(["any"] * (tier - 1) + [str(number)]) for number in range(targets.shape[1]))
-    config = HeadTraining(seed=seed)
+    # A head for every category that is shown at all, as the one model has.
+    config = HeadTraining(seed=seed, min_examples=2)
     return train_head(embedded, targets, rows, clips.programs, config, HeadOrigin(tier, names))
 
 
