@@ -278,7 +278,7 @@ def test_a_rejected_program_does_not_push_others_back(store: Path) -> None:
 def content(catalog: Catalog) -> dict[str, dict[str, Any]]:
     """The answers that are kept, but for the state of the catalogue that they were made from."""
     answers = {link.clip_id: json.loads(link.answer) for link in catalog.links()}
-    return {clip_id: {**one, "catalog_version": None} for clip_id, one in answers.items()}
+    return {clip_id: {**one, "catalog_version": None, "beside": None} for clip_id, one in answers.items()}
 
 
 def in_full(catalog: Catalog) -> dict[str, dict[str, Any]]:
@@ -292,7 +292,7 @@ def in_full(catalog: Catalog) -> dict[str, dict[str, Any]]:
     whole = surroundings.complete(
         [answer for answer, _ in pairs], [known.get(answer.clip_id) for answer, _ in pairs]
     )
-    return {answer.clip_id: {**answer.to_json(), "catalog_version": None} for answer in whole}
+    return {answer.clip_id: {**answer.to_json(), "catalog_version": None, "beside": None} for answer in whole}
 
 
 def test_a_confirmed_program_holds_whenever_it_is_there_and_nights_find_out(
