@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from index.rows import ClipRecord, FeatureRecord, ModelInfo, NewAsset, NewProgram, StoredClip, now_utc
+from index.rows import ClipRecord, ModelInfo, NewAsset, NewProgram, StoredClip, now_utc
 from matcher.agreement import LEAST_STANDING
 from matcher.changes import link_record
 from matcher.clip_features import Scenes, Words, evenly, program_words
@@ -20,7 +20,7 @@ from matcher.config import Settings
 from matcher.considered import Considered
 from matcher.decode import Sampling
 from matcher.describe import Album, Described, describe_files
-from matcher.encoders.base import FrameEncoder
+from matcher.encoders.base import FrameEncoder, fingerprint
 from matcher.errors import InputError, StoreError
 from matcher.inputs import ClipJob, ProgramJob, Refused, fingerprint_files, one_line
 from matcher.linking import Linker, failed
@@ -248,17 +248,16 @@ def query_clips(
     models = _models(encoder, listener)
     clips = [job for job in jobs if isinstance(job, ClipJob)]
     marks = {job.clip_id: fingerprint_files([job.path], models, settings.sampling.clips) for job in clips}
+    reader = _text_reader(settings) if surroundings is not None else None
+    if reader is not None:  # a clip in whose pictures nobody has read yet counts as changed
+        marks = {clip_id: _as_read(mark) for clip_id, mark in marks.items()}
     known = set() if kept is None else _unchanged(kept, marks)
-    if kept is not None and settings.fusion.ocr and surroundings is not None:
-        read = kept.features(sorted(known))
-        known = {clip_id for clip_id in known if clip_id in read and _has_been_read(read[clip_id])}
     verdicts = {} if kept is None else verdicts_of(kept.reviews())
     described = describe_files(
         (job.path for job in clips if job.clip_id not in known), encoder, sampling,
         on_frames=on_frames, are_clips=True, listener=listener,
     )  # fmt: skip
     second_look = SecondLook(encoder, sampling) if settings.decision.second_look else None
-    reader = _text_reader(settings) if surroundings is not None else None
     scene = None if surroundings is None or listener is None else surroundings.fusion.scene
 
     def again(first: Considered, path: Path, album: Album) -> Considered:
@@ -436,15 +435,17 @@ def _store(writer: Writer, batch: Sequence[tuple[Answer, StoredClip]], night: in
         )
 
 
-def _has_been_read(record: FeatureRecord) -> bool:
-    """Whether somebody looked for texts in the clip's pictures."""
-    return Words.of_json(record.words).captions is not None
+def _as_read(mark: str) -> str:
+    """The mark of a file in whose pictures texts were read, too."""
+    return fingerprint([mark, "read"])
 
 
 def _unchanged(kept: Catalog, marks: Mapping[str, str]) -> set[str]:
-    """Those of these clips that are kept and have not changed since."""
+    """Those of these clips that are kept and have not changed; more may be known of one than is asked."""
     return {
-        record.clip_id for record in kept.clips() if marks.get(record.clip_id) == record.source_fingerprint
+        record.clip_id
+        for record in kept.clips()
+        if (mark := marks.get(record.clip_id)) and record.source_fingerprint in (mark, _as_read(mark))
     }
 
 

@@ -58,14 +58,13 @@ def relate(
     """
     catalog, state = writer.catalog, surroundings.state
     marker = catalog.place.cache_root() / "cache" / "related.json"
-    good = _good(marker, state)
-    stale, seen = [], {state}
-    for batch in catalog.iter_link_batches(["clip_id", "answer"]):
-        for clip_id, answer in zip(batch["clip_id"].to_pylist(), batch["answer"].to_pylist(), strict=True):
+    compared_until, last, stale = _compared_until(marker, state), "", []
+    for batch in catalog.iter_link_batches(_COLUMNS):
+        for clip_id, answer, linked_at in zip(*(batch[name].to_pylist() for name in _COLUMNS), strict=True):
+            last = max(last, linked_at)
             found = _BESIDE.search(answer)
             beside = found.group(1) if found else ""
-            seen.add(beside)
-            if beside not in good:
+            if beside != state and not (beside and linked_at <= compared_until):
                 stale.append(clip_id)
     clips = changed = embedded = 0
     for clip_ids in _chunks(sorted(stale)):
@@ -79,25 +78,25 @@ def relate(
             on_clips(len(clip_ids))
     with storing(marker):
         marker.parent.mkdir(parents=True, exist_ok=True)
-        words = {"state": state, "good": sorted(seen | good - {""})}
-        write_atomically(marker, json.dumps(words).encode())
+        write_atomically(marker, json.dumps({"state": state, "linked_at": last}).encode())
     return Relating(clips, changed, embedded)
 
 
-#: Where an answer says what is said beside its link rests on; the last such words, for ids come before.
+_COLUMNS = ("clip_id", "answer", "linked_at")
+#: Where an answer says what is said beside its link rests on. No id can look so: quotes in it are escaped.
 _BESIDE = re.compile(r'"beside": "([0-9a-f]*)"')
 
 
-def _good(marker: Path, state: str) -> set[str]:
-    """States whose answers are good in this one: its own, and those that were compared with it before.
+def _compared_until(marker: Path, state: str) -> str:
+    """When the last of the answers was made that were all compared with this state; "" where none were.
 
     An answer that would come out the same is not written again, and so goes on naming an earlier state.
     """
     try:
         words = json.loads(marker.read_text(encoding="utf-8"))
-        return {state, *words["good"]} - {""} if words["state"] == state else {state}
+        return str(words["linked_at"]) if words["state"] == state else ""
     except (OSError, ValueError, KeyError, TypeError):
-        return {state}
+        return ""
 
 
 def _renewed(

@@ -152,8 +152,9 @@ def open_every(catalog: Catalog, settings: IndexSettings) -> list[CatalogIndex]:
         StoreError: The tables are damaged.
         MissingDependencyError: FAISS or the GPU asked for is missing.
     """
-    tables: tuple[Kind, ...] = ("frames", "sounds", "embeddings")
-    there = [table for table in tables if catalog.model_of(table) is not None]
+    from index.rows import ALL_KINDS
+
+    there = [table for table in ALL_KINDS if catalog.model_of(table) is not None]
     return [open_live(catalog, settings, table=table) for table in there]
 
 
@@ -324,11 +325,12 @@ def open_surroundings(catalog: Catalog, settings: Settings) -> Surroundings | No
                 " out; train them again: matcher train categories"
             )
             categories = None
-    own = {record.program_id: record.categories for record in catalog.programs() if record.categories}
+    records = catalog.programs()
+    own = {record.program_id: record.categories for record in records if record.categories}
     paths = sorted({path for paths in own.values() for path in paths})
     return Surroundings(
         fusion, search, categories, _taxonomy_of(paths), own, settings.fusion.min_confidence,
-        _titles_mark(catalog.programs()),
+        _titles_mark(records),
     )  # fmt: skip
 
 

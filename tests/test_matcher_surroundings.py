@@ -362,3 +362,54 @@ def test_words_of_an_old_file_are_not_the_new_ones(store: Path) -> None:
     record = FeatureRecord("c", "2029", words=Words("old", captions=("read",)).to_json())
     assert Asked.again(clip, record).words == Words("new")
     assert Asked.again(clip, replace(record, kept_at="2030")).words == Words("new", captions=("read",))
+
+
+def test_a_clip_kept_before_anybody_read_in_it_is_opened_once_more(
+    matcher: Run, store: Path, stranger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matcher import ocr
+
+    seen = 0
+
+    def read_lines(picture: np.ndarray) -> list[ocr.Line]:
+        nonlocal seen
+        seen += 1
+        return [ocr.Line("a caption", 0.9, 0.5, 0.1)]
+
+    def captions() -> object:
+        return json.loads(open_catalog(store).features()["fans"].words)["captions"]
+
+    monkeypatch.setattr(ocr, "load_reader", lambda: ocr.TextReader(read_lines))
+    config = tmp_path / "read.toml"
+    config.write_text("[fusion]\nocr = true\n")
+    matcher("link", stranger, "--store", store)
+    assert captions() is None
+    matcher("link", stranger, "--store", store, "--config", config)
+    assert captions() == ["a caption"]
+    assert seen > 0
+    seen, kept_at = 0, open_catalog(store).clip_dates()
+    for words in ((), ("--config", config)):
+        matcher("link", stranger, "--store", store, *words)
+        assert captions() == ["a caption"]
+    assert (seen, open_catalog(store).clip_dates()) == (0, kept_at)
+
+
+def test_an_answer_of_other_settings_is_said_anew_though_one_like_it_was_compared(
+    matcher: Run, store: Path, library: Library, stranger: Path, tmp_path: Path
+) -> None:
+    """Of two clips linked with another bar for related programs, the first comes out the same by this one."""
+    config = tmp_path / "bold.toml"
+    config.write_text("[fusion]\nrelated = 0.001\n")
+    matcher("link", library.clips["p01"], "--store", store, "--config", config)
+    catalog = open_catalog(store)
+    with translated(), catalog.writing() as writer:
+        surroundings = open_surroundings(catalog, SETTINGS)
+        assert surroundings is not None
+        assert relate(writer, surroundings).clips == 1
+        assert relate(writer, surroundings).clips == 0
+    matcher("link", stranger, "--store", store, "--config", config)
+    bold = kept(store, "fans")["related"]
+    assert bold
+    matcher("relink", "--store", store)
+    (plain,) = matcher("query", stranger, "--store", store, "--json").objects
+    assert kept(store, "fans")["related"] == plain["related"] != bold
