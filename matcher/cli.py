@@ -1425,13 +1425,13 @@ def eval_experiment(
     from matcher.show import print_json, print_table, say
 
     result = run_experiment(name, n_seeds=seeds, scale=scale, on_step=say)
-    if out is not None:
-        write_result(result, out)
     if json:
         for line in result.to_json():
             print_json(line)
     else:
         print_table(f"{result.name}: {result.claim}", result.columns(), result.cells())
+    if out is not None:  # after minutes of work, a folder that cannot be written must not cost the table
+        write_result(result, out)
     say(f"{len(result.rows)} conditions, {len(result.seeds)} seeds, {result.seconds:.0f} s")
 
 
