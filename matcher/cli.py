@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from eval.bench import BenchTable
     from matcher.cluster.crew import Crew
     from matcher.config import Settings
+    from matcher.inputs import ClipJob, Refused
     from matcher.records import Answer
     from matcher.store import Within
 
@@ -390,16 +391,11 @@ def _answer(
     within: Within | None = None,
 ) -> None:
     """Query, or with ``wait`` link, and print."""
-    from matcher.inputs import clip_jobs, read_clip_rows
     from matcher.pipeline import keep, query_clips
     from matcher.show import progress_bar, summary
     from matcher.store import open_linker, open_surroundings, translated
 
-    if (manifest is None) == (not clips):
-        raise InputError("give either CLIP... or --manifest FILE")
-    if manifest is not None and title:
-        raise InputError("titles of a manifest stand in its column title")
-    jobs = clip_jobs(clips or [], title=title) if manifest is None else read_clip_rows(manifest)
+    jobs = _clip_jobs(clips, manifest, title)
     started = time.monotonic()
     model, catalog = open_store(store, settings)
     printer = _AnswerPrinter(as_json)
@@ -423,6 +419,19 @@ def _answer(
     summary(printer.counts, time.monotonic() - started)
     bad = printer.counts["failed"]
     exit_by(done=sum(printer.counts.values()) - bad, failed=bad)
+
+
+def _clip_jobs(clips: list[Path] | None, manifest: Path | None, title: str) -> list[ClipJob | Refused]:
+    """The clips that the words name, one by one or in a manifest."""
+    from matcher.inputs import clip_jobs, read_clip_rows
+
+    if (manifest is None) == (not clips):
+        raise InputError("give either CLIP... or --manifest FILE")
+    if manifest is None:
+        return clip_jobs(clips or [], title=title)
+    if title:
+        raise InputError("titles of a manifest stand in its column title")
+    return read_clip_rows(manifest)
 
 
 class _AnswerPrinter:
@@ -478,13 +487,10 @@ def classify(
     the category of the program that a clip is linked to stands in, and its basis says so.
     """
     from matcher.classify import classified, classify_row
-    from matcher.inputs import clip_jobs, read_clip_rows
     from matcher.show import print_json, print_table, progress_bar, say, summary
     from matcher.store import open_linker, translated
 
-    if (manifest is None) == (not clips):
-        raise InputError("give either CLIP... or --manifest FILE")
-    jobs = clip_jobs(clips or [], title=title) if manifest is None else read_clip_rows(manifest)
+    jobs = _clip_jobs(clips, manifest, title)
     settings = settings_of(
         config, encoder=encoder, device=device, precision=precision, clips=sampling, no_sound=no_sound
     )
@@ -536,7 +542,7 @@ def relink(
             "--ray-slices",
             min=1,
             help="Processes of --ray that hold a slice of the index each, in place of all of it in every"
-            " worker; the housekeeping then only compacts.",
+            " worker; the housekeeping then only relates and compacts.",
         ),
     ] = None,
     wait: Wait = 0.0,
@@ -545,8 +551,9 @@ def relink(
     """Answer again the kept clips whose links can have changed, and commit all of it at once.
 
     No video is decoded. Stopped or killed, it goes on where it was when run again. With --ray the clips
-    are answered by the machines of a cluster. Then the tables are compacted, and the search cache is
-    verified and saved; whatever fails there, the links stand (exit 4).
+    are answered by the machines of a cluster. Then what is said beside the links of all clips is brought up
+    to date, the tables are compacted, and the search cache is verified and saved; whatever fails there, the
+    links stand (exit 4).
     """
     from matcher.housekeeping import keep_house
     from matcher.relink import Order

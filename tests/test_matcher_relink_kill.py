@@ -110,8 +110,10 @@ def _kill(rounds: int, seed: int, before: Path, undisturbed: tuple[Path, float],
     answers = [json.loads(record.summary)["answered"] for record in Catalog.open(whole).nights()]
     assert sum(old[clip_id][0] != new[clip_id][0] for clip_id in old) > N_CLIPS // 4
     rng = random.Random(seed)
-    killed = 0
-    for number in range(rounds):
+    killed = number = 0
+    # What is killed is luck: a machine that was busy while the whole night was timed may be faster now.
+    while number < rounds or (killed < max(1, rounds // 2) and number < 10 * rounds):
+        number += 1
         store = folder / f"store-{number}"
         shutil.copytree(before, store)
         for _ in range(rng.randint(1, 2)):
