@@ -76,7 +76,6 @@ class AssetStream:
         self._later: dict[Kind, list[Run]] = {kind: [] for kind in LATER_KINDS}
         self.records: list[AssetRecord] = []
         self.counts: dict[Kind, int] = dict.fromkeys(ALL_KINDS, 0)
-        self.error: BaseException | None = None
         #: Set when the caller gave up (Ctrl-C): Lance's thread must not commit what it has.
         self.stopped = False
 
@@ -89,15 +88,11 @@ class AssetStream:
         return self._guarded(iter(self._later[kind]))
 
     def _guarded(self, runs: Iterator[Run]) -> Iterator[Columns]:
-        try:
-            for run in runs:
-                for start in range(0, run.t_seconds.size, BATCH_ROWS):
-                    self._heed_the_caller()
-                    yield run_columns(run, slice(start, start + BATCH_ROWS), self._program_id, self.number)
-            self._heed_the_caller()
-        except BaseException as error:
-            self.error = error
-            raise
+        for run in runs:
+            for start in range(0, run.t_seconds.size, BATCH_ROWS):
+                self._heed_the_caller()
+                yield run_columns(run, slice(start, start + BATCH_ROWS), self._program_id, self.number)
+        self._heed_the_caller()
 
     def _heed_the_caller(self) -> None:
         if self.stopped:
@@ -174,11 +169,11 @@ def run_columns(run: Run, rows: slice, program_id: str, number: int) -> Columns:
     }
 
 
-def remembering(rows: Iterator[T], failures: list[BaseException]) -> Iterator[T]:
+def remembering(rows: Iterator[T], failures: list[Exception]) -> Iterator[T]:
     """The same rows; what going on raises is kept in ``failures``."""
     try:
         yield from rows
-    except BaseException as error:
+    except Exception as error:  # not where Lance closes it because of an error of its own
         failures.append(error)
         raise
 
@@ -217,12 +212,6 @@ class Run:
     first_id: int
     t_seconds: NDArray[np.float64]
     vectors: NDArray[np.floating]
-
-
-def chain(first: Columns, rest: Iterator[Columns]) -> Iterator[Columns]:
-    """The first, then the rest."""
-    yield first
-    yield from rest
 
 
 def check_later(kind: Kind, whose: str, vectors: Vectors, model: ModelInfo | None) -> ModelInfo:

@@ -41,7 +41,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import lancedb
 import numpy as np
@@ -55,7 +55,6 @@ from index.asset_stream import (
     BATCH_ROWS,
     AssetStream,
     Columns,
-    chain,
     check_later,
     embedding_batches,
     new_row,
@@ -101,9 +100,6 @@ from index.table_rows import (
     stored_clip,
     vectors_of,
 )
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "AssetRecord",
@@ -168,6 +164,13 @@ def _one_of(column: str, values: Iterable[str]) -> str:
     return f"{column} IN ({', '.join(_quoted(value) for value in values)})"
 
 
+def _of_clips(clip_ids: Sequence[str] | None) -> list[str | None]:
+    """Filters that give the rows of some clips one after the other; of all where none are named."""
+    if clip_ids is None:
+        return [None]
+    return [_one_of("clip_id", part) for part in _chunks(clip_ids, _FILTER_PARTS)]
+
+
 def _in_ranges(ranges: Iterable[tuple[int, int]]) -> str:
     return " OR ".join(f"(id >= {start} AND id < {stop})" for start, stop in ranges)
 
@@ -195,6 +198,8 @@ class Catalog:
         self._model: ModelInfo | None = None
         self._later_models: dict[Kind, ModelInfo] = {}
         self._models_version = 0
+        #: Of a state of the programs, their ids and names; see :meth:`_scan_names`.
+        self._names: tuple[int, list[str], titles.Counted] | None = None
         self.refresh()
 
     # ------------------------------------------------------------ open and create
@@ -353,8 +358,10 @@ class Catalog:
             CatalogError: The table is damaged.
         """
         best: dict[str, float] = {}
+        is_indexed = self._again_if_stale("programs", self._has_names_index)
+        search = self._search_index if is_indexed else self._scan_names
         for window in titles.windows(text):
-            for program_id, score in self._search_names(window, limit):
+            for program_id, score in search(window, limit):
                 best[program_id] = max(score, best.get(program_id, 0.0))
         # By number where equal: Lance returns them in any order.
         records: dict[str, ProgramRecord] = {}
@@ -374,16 +381,17 @@ class Catalog:
         rows = sorted(self._rows("programs", "state = 'live'", columns), key=lambda row: row["number"])
         return {row["program_id"]: names_of(row) for row in rows}
 
-    def _search_names(self, window: str, limit: int) -> list[tuple[str, float]]:
-        """Ids and scores of the programs for one window of text."""
+    def _has_names_index(self) -> bool:
+        table = self._tables.get("programs")
+        return table is not None and _has_names_index(table)
 
-        def read() -> list[dict[str, Any]] | None:
-            table = self._tables.get("programs")
-            if table is None or not _has_names_index(table):
-                return None
+    def _search_index(self, window: str, limit: int) -> list[tuple[str, float]]:
+        """Ids and scores of the programs for one window of text, by the full-text index."""
+
+        def read() -> list[dict[str, Any]]:
             # Defaults that mypy does not see: the class is of another package's dataclasses.
             match = MatchQuery(window, "names")  # type: ignore[call-arg]
-            query = table.search(match, query_type="fts")
+            query = self._tables["programs"].search(match, query_type="fts")
             found: list[dict[str, Any]] = (
                 query.where("state = 'live'", prefilter=True)
                 .select(["program_id", "_score"])
@@ -393,11 +401,16 @@ class Catalog:
             return found
 
         found = self._again_if_stale("programs", read)
-        if found is not None:
-            return [(row["program_id"], float(row["_score"])) for row in found]
-        names = self.names_by_program()
-        ids = list(names)
-        return [(ids[row], score) for row, score in titles.scan(list(names.values()), window, limit=limit)]
+        return [(row["program_id"], float(row["_score"])) for row in found]
+
+    def _scan_names(self, window: str, limit: int) -> list[tuple[str, float]]:
+        """The same through all names, whose n-grams are counted once for a state of the programs."""
+        if self._names is None or self._names[0] != self.version():
+            names = self.names_by_program()
+            # The version after the reading: a failed one may have been made good by a refresh.
+            self._names = self.version(), list(names), titles.Counted(list(names.values()))
+        _, ids, counted = self._names
+        return [(ids[row], score) for row, score in counted.scan(window, limit=limit)]
 
     def assets(self, program_id: str | None = None) -> list[AssetRecord]:
         """The assets of the live programs (or of one), by number and ordinal."""
@@ -512,12 +525,9 @@ class Catalog:
         table = self._tables.get("clips")
         if table is None:
             return
-        wheres: list[str | None] = [None]
-        if clip_ids is not None:
-            wheres = [_one_of("clip_id", part) for part in _chunks(clip_ids, _FILTER_PARTS)]
         d, sound_d = self.model.d, 0 if self.sound_model is None else self.sound_model.d
         with self._reading("clips"):
-            for where in wheres:
+            for where in _of_clips(clip_ids):
                 query = table.search() if where is None else table.search().where(where)
                 for batch in query.to_batches(256):
                     for row in batch.to_pylist():
@@ -525,12 +535,7 @@ class Catalog:
 
     def links(self, clip_ids: Sequence[str] | None = None) -> list[LinkRecord]:
         """The links of all clips (or of some), by clip id; without what they rest on, and their history."""
-        columns = list(link_rows.PLAIN)
-        if clip_ids is None:
-            rows = self._rows("links", columns=columns)
-        else:
-            parts = _chunks(clip_ids, _FILTER_PARTS)
-            rows = [row for part in parts for row in self._rows("links", _one_of("clip_id", part), columns)]
+        rows = self._rows_of_clips("links", clip_ids, list(link_rows.PLAIN))
         return sorted(map(link_rows.plain_link, rows), key=lambda record: record.clip_id)
 
     def iter_link_batches(
@@ -552,8 +557,7 @@ class Catalog:
 
     def whole_links(self, clip_ids: Sequence[str]) -> dict[str, LinkRecord]:
         """The links of some clips by clip id, with what they rest on and their history."""
-        parts = _chunks(clip_ids, _FILTER_PARTS)
-        rows = [row for part in parts for row in self._rows("links", _one_of("clip_id", part))]
+        rows = self._rows_of_clips("links", clip_ids)
         return {row["clip_id"]: link_rows.whole_link(row) for row in rows}
 
     def link_bases(self) -> LinkBases:
@@ -583,31 +587,30 @@ class Catalog:
             for batch in table.search().select(columns).to_batches(clips):
                 yield ClipBatch.of(batch, d, sound_d)
 
-    def features(self, clip_ids: Sequence[str] | None = None) -> dict[str, FeatureRecord]:
+    def features(
+        self, clip_ids: Sequence[str] | None = None, *, columns: Sequence[str] = feature_rows.COLUMNS
+    ) -> dict[str, FeatureRecord]:
         """What a clip model takes, and gives, of some kept clips, or of all, by clip id.
 
-        Raises:
-            CatalogError: The table is damaged.
-        """
-        return {record.clip_id: record for record in self.iter_features(clip_ids)}
-
-    def iter_features(self, clip_ids: Sequence[str] | None = None) -> Iterator[FeatureRecord]:
-        """Stream features of clips: all, or those of some ids; in no promised order.
+        Args:
+            clip_ids: Default all.
+            columns: Of :data:`index.feature_rows.COLUMNS`; records of :data:`index.feature_rows.LIGHT` lack
+                the arrays that a clip model takes, which are nearly all of a row. Such a record is not to be
+                kept: it would take them away.
 
         Raises:
             CatalogError: The table is damaged.
         """
         table = self._tables.get("features")
         if table is None:
-            return
-        wheres: list[str | None] = [None]
-        if clip_ids is not None:
-            wheres = [_one_of("clip_id", part) for part in _chunks(clip_ids, _FILTER_PARTS)]
+            return {}
+        found: dict[str, FeatureRecord] = {}
         with self._reading("features"):
-            for where in wheres:
-                query = table.search().select(list(feature_rows.COLUMNS))
+            for where in _of_clips(clip_ids):
+                query = table.search().select(list(columns))
                 for batch in (query if where is None else query.where(where)).to_batches(512):
-                    yield from feature_rows.records(batch)
+                    found |= {record.clip_id: record for record in feature_rows.records(batch)}
+        return found
 
     def feature_reader(self, columns: Sequence[str], clip_ids: Sequence[str] | None = None) -> FeatureReader:
         """What reads features by position, of the moment of the last :meth:`refresh` for ever.
@@ -639,9 +642,7 @@ class Catalog:
 
     def clip_marks_of(self, clip_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
         """When the descriptors of some clips were kept, and their titles; only of those that are kept."""
-        parts = _chunks(clip_ids, _FILTER_PARTS)
-        columns = ["clip_id", "kept_at", "title"]
-        rows = [row for part in parts for row in self._rows("clips", _one_of("clip_id", part), columns)]
+        rows = self._rows_of_clips("clips", clip_ids, ["clip_id", "kept_at", "title"])
         return {row["clip_id"]: (row["kept_at"], row["title"]) for row in rows}
 
     def reviews(self) -> list[ReviewRecord]:
@@ -780,6 +781,11 @@ class Catalog:
             return rows
 
         return self._again_if_stale(name, read)
+
+    def _rows_of_clips(
+        self, name: str, clip_ids: Sequence[str] | None, columns: list[str] | None = None
+    ) -> list[dict[str, Any]]:
+        return [row for where in _of_clips(clip_ids) for row in self._rows(name, where, columns)]
 
     def _whole_numbers(self, name: str, column: str, where: str | None = None) -> NDArray[np.int64]:
         """One int64 column, without a Python object for each row."""
@@ -937,7 +943,7 @@ class Writer:
         counts: dict[int, list[int]] = {number: [0] * len(assets) for number, assets in before.items()}
         schema = table_schemas(catalog.model.d, {"embeddings": model.d})["embeddings"]
         batches = embedding_batches(model, programs, before, counts, schema, self.check_open)
-        failures: list[BaseException] = []
+        failures: list[Exception] = []
         reader = pa.RecordBatchReader.from_batches(schema, remembering(batches, failures))
         try:
             with catalog.place.changing():
@@ -1029,11 +1035,11 @@ class Writer:
                 yield from stream.frames()
 
         try:
-            self._append_descriptors("frames", streams, frames())
+            self._append_descriptors("frames", frames())
             refuse_twice("program_id", [program.program_id for program in added])
             for kind in LATER_KINDS:
                 rows = itertools.chain.from_iterable(stream.later(kind) for stream in streams)
-                self._append_descriptors(kind, streams, rows)
+                self._append_descriptors(kind, rows)
             records = [asdict(record) for stream in streams for record in stream.records]
             if records:
                 self._append("assets", records)
@@ -1297,25 +1303,22 @@ class Writer:
         with self._changing(name) as table:
             _upsert(table, key).execute(pa.Table.from_pylist(rows, schema=self.catalog._schemas()[name]))
 
-    def _append_descriptors(
-        self, kind: Kind, streams: Sequence[AssetStream], batches: Iterator[Columns]
-    ) -> None:
+    def _append_descriptors(self, kind: Kind, batches: Iterator[Columns]) -> None:
         """One commit for all programs, however long: batches are written as they come."""
+        failures: list[Exception] = []
+        batches = remembering(batches, failures)
         try:
             # An append of nothing would be a commit all the same.
             first = next(batches, None)
             if first is None:
                 return
             schema = self.catalog._schemas()[kind]
-            parts = (pa.record_batch(columns, schema=schema) for columns in chain(first, batches))
+            parts = (pa.record_batch(columns, schema=schema) for columns in itertools.chain([first], batches))
             with self._changing(kind) as table:
                 table.add(pa.RecordBatchReader.from_batches(schema, parts))
         except Exception as error:
             # Across Lance, an exception loses its type.
-            for stream in streams:
-                if stream.error is not None:
-                    raise stream.error from error
-            raise
+            raise (failures or [error])[0] from error
 
     def _delete(self, name: str, where: str) -> None:
         # Deleting nothing would be a commit all the same.

@@ -17,14 +17,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from index.rows import FeatureRecord
+from index.table_rows import float16_bytes
 
 _PLAIN = ("clip_id", "kept_at", "words", "text_model", "embedding_model", "scene_model")
 #: The columns that are arrays: little-endian float16, row by row, with the column that says how many rows.
 ARRAYS = {"picture": "frames", "sound": "seconds", "text": None, "embedding": None, "wordless": None}
-COLUMNS = (
-    "clip_id", "kept_at", "picture", "frames", "sound", "seconds", "text", "words", "text_model", "embedding",
-    "embedding_model", "scene_model", "wordless",
-)  # fmt: skip
+COLUMNS = (*_PLAIN, *ARRAYS, *filter(None, ARRAYS.values()))
+#: All but what a clip model takes, and the scenes' model, which speaks of that.
+LIGHT = tuple(
+    name for name in COLUMNS if name not in ("picture", "frames", "sound", "seconds", "scene_model")
+)
 
 
 def schema(key: pa.Field) -> pa.Schema:
@@ -55,19 +57,22 @@ def to_row(record: FeatureRecord) -> dict[str, Any]:
     row: dict[str, Any] = {name: getattr(record, name) for name in _PLAIN}
     for name, count in ARRAYS.items():
         found = getattr(record, name)
-        row[name] = None if found is None else np.ascontiguousarray(found, dtype="<f2").tobytes()
+        row[name] = None if found is None else float16_bytes(found)
         if count is not None:
             row[count] = 0 if found is None else len(found)
     return row
 
 
 def records(batch: pa.RecordBatch | pa.Table) -> Iterator[FeatureRecord]:
-    """The records of rows with all :data:`COLUMNS`."""
+    """The records of rows with :data:`COLUMNS`, or with :data:`LIGHT`: the rest is then not known."""
+    there = set(batch.schema.names)
+    plain, arrays = there.intersection(_PLAIN), there.intersection(ARRAYS)
     for row in batch.to_pylist():
-        arrays: dict[str, Any] = {
-            name: array_of(row[name], None if count is None else row[count]) for name, count in ARRAYS.items()
-        }
-        yield FeatureRecord(**{name: row[name] for name in _PLAIN}, **arrays)
+        found: dict[str, Any] = {name: row[name] for name in plain}
+        for name in arrays:
+            count = ARRAYS[name]
+            found[name] = array_of(row[name], None if count is None else row[count])
+        yield FeatureRecord(**found)
 
 
 def array_of(content: bytes | None, count: int | None) -> NDArray[np.float32] | None:

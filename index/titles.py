@@ -42,29 +42,44 @@ def ngrams(document: str) -> Iterator[str]:
             yield document[start : start + length]
 
 
-def scan(documents: Sequence[str], window: str, *, limit: int) -> list[tuple[int, float]]:
-    """Score every document against a window.
+class Counted:
+    """Documents whose n-grams are counted once, to be scored against any number of windows.
 
-    Returns:
-        The row and score of at most ``limit`` documents that share an n-gram with it, best first, and of
-        equals the first ones.
+    Args:
+        documents: In any order; a score names them by row.
     """
-    counts = [Counter(ngrams(document)) for document in documents]
-    frequency: Counter[str] = Counter()
-    for count in counts:
-        frequency.update(count.keys())
-    lengths = [count.total() for count in counts]
-    mean_length = sum(lengths) / max(1, len(lengths))
-    wanted = set(ngrams(window))
-    scored = []
-    for row, (count, length) in enumerate(zip(counts, lengths, strict=True)):
-        shared = wanted & count.keys()
-        if shared:
-            saturation = _K1 * (1 - _B + _B * length / mean_length)
-            score = sum(
-                math.log(1 + (len(counts) - frequency[gram] + 0.5) / (frequency[gram] + 0.5))
-                * count[gram] * (_K1 + 1) / (count[gram] + saturation)
-                for gram in sorted(shared)
-            )  # fmt: skip
-            scored.append((row, score))
-    return sorted(scored, key=lambda pair: -pair[1])[:limit]
+
+    def __init__(self, documents: Sequence[str]) -> None:
+        self._counts = [Counter(ngrams(document)) for document in documents]
+        self._frequency: Counter[str] = Counter()
+        for count in self._counts:
+            self._frequency.update(count.keys())
+        self._lengths = [count.total() for count in self._counts]
+        self._mean_length = sum(self._lengths) / max(1, len(self._lengths))
+
+    def scan(self, window: str, *, limit: int) -> list[tuple[int, float]]:
+        """Score every document against a window.
+
+        Returns:
+            The row and score of at most ``limit`` documents that share an n-gram with it, best first, and of
+            equals the first ones.
+        """
+        wanted = set(ngrams(window))
+        frequency = self._frequency
+        scored = []
+        for row, (count, length) in enumerate(zip(self._counts, self._lengths, strict=True)):
+            shared = wanted & count.keys()
+            if shared:
+                saturation = _K1 * (1 - _B + _B * length / self._mean_length)
+                score = sum(
+                    math.log(1 + (len(self._counts) - frequency[gram] + 0.5) / (frequency[gram] + 0.5))
+                    * count[gram] * (_K1 + 1) / (count[gram] + saturation)
+                    for gram in sorted(shared)
+                )  # fmt: skip
+                scored.append((row, score))
+        return sorted(scored, key=lambda pair: -pair[1])[:limit]
+
+
+def scan(documents: Sequence[str], window: str, *, limit: int) -> list[tuple[int, float]]:
+    """Score every document against one window; see :meth:`Counted.scan`."""
+    return Counted(documents).scan(window, limit=limit)

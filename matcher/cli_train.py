@@ -37,11 +37,6 @@ models_app = typer.Typer(
 )
 
 
-@train_app.callback()
-def _train() -> None:
-    """Keep ``descriptor`` a word of its own, also while it is the only verb."""
-
-
 @train_app.command(
     "descriptor",
     epilog="Examples:  matcher train descriptor --films films --out own.safetensors && matcher add"

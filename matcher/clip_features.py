@@ -14,6 +14,7 @@ Shape letters: ``n`` frames, ``m`` sound patches, ``t`` and ``s`` those kept, ``
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -58,10 +59,9 @@ def pooled_seconds(t_seconds: NDArray[np.float64], vectors: Vectors) -> Vectors:
     """
     if len(t_seconds) == 0:
         return np.zeros((0, vectors.shape[1]), np.float32)
-    seconds, first = np.unique(t_seconds.astype(np.int64), return_index=True)
+    _, first = np.unique(t_seconds.astype(np.int64), return_index=True)
     sums = np.add.reduceat(vectors.astype(np.float64), first, axis=0)
     counts = np.diff(np.append(first, len(t_seconds)))
-    assert len(seconds) == len(counts)
     return unit_rows(sums / counts[:, None])
 
 
@@ -213,9 +213,9 @@ def stretches(
 
 def split_by_asset(asset_ids: Sequence[str], timed: Timed, wanted: Sequence[str]) -> list[Timed]:
     """The rows of each wanted asset, of rows that lie asset by asset."""
-    names = np.array(asset_ids, dtype=object)
-    out = []
-    for name in wanted:
-        rows = np.flatnonzero(names == name)
-        out.append((timed[0][rows], timed[1][rows]))
-    return out
+    spans, start = {}, 0
+    for name, group in itertools.groupby(asset_ids):
+        stop = start + sum(1 for _ in group)
+        spans[name], start = slice(start, stop), stop
+    own = [spans.get(name, slice(0)) for name in wanted]
+    return [(timed[0][rows], timed[1][rows]) for rows in own]

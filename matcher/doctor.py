@@ -89,8 +89,13 @@ def _encoder(settings: Settings) -> str:
 
 
 def _text(settings: Settings) -> str:
+    from matcher.encoders.scene import load_scene_encoder
     from matcher.encoders.text import load_text_encoder
 
+    if not settings.fusion.enabled:
+        return "no embeddings are made"
+    if settings.fusion.scene:
+        load_scene_encoder(settings.fusion.scene)
     info = load_text_encoder(settings.fusion.text, device=settings.encoder.device).info
     reader = ""
     if settings.fusion.ocr:

@@ -17,7 +17,7 @@ from pathlib import Path
 from matcher.errors import InputError
 
 PROGRAM_COLUMNS = ("program_id", "path", "asset_id", "title", "alias", "category")
-CLIP_COLUMNS = ("clip_id", "path", "title")
+CLIP_COLUMNS = ("clip_id", "path", "title", "description")
 TIERS = 3
 _FILM_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".webm", ".m4v"})
 _SAMPLE_BYTES = 65536
@@ -59,6 +59,7 @@ class ClipJob:
     clip_id: str
     path: Path
     title: str = ""
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def read_clip_rows(manifest: Path) -> list[ClipJob | Refused]:
                 raise InputError(f"clip_id {one_line(clip_id)} comes a second time; ids must differ")
             path = _path(manifest, values)
             seen.add(clip_id)
-            found.append(ClipJob(clip_id, path, values.cells["title"]))
+            found.append(ClipJob(clip_id, path, values.cells["title"], values.cells["description"]))
         except InputError as error:
             found.append(_refused_row(manifest, row, clip_id, values, error))
     return found

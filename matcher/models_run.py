@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.base import Vectors
-from index.rows import ModelInfo
+from index.rows import ALL_KINDS, ModelInfo
 from matcher.embedding import MEAN, Fusion
 from matcher.errors import InputError, StoreError
 from matcher.related_fit import fit_related
@@ -31,6 +31,7 @@ from matcher.used_models import (
     clip_model_path,
     keep_categories,
     keep_clip_model,
+    mark_of,
 )
 
 if TYPE_CHECKING:
@@ -46,12 +47,12 @@ logger = logging.getLogger(__name__)
 def list_models(catalog: Catalog) -> list[dict[str, Any]]:
     """One object a model: what it is for, its name and fingerprint, whether it is in use."""
     rows: list[dict[str, Any]] = []
-    for use, kind in (("frames", "frames"), ("sounds", "sounds"), ("embeddings", "embeddings")):
-        model = catalog.model_of(kind)  # type: ignore[arg-type]
+    for kind in ALL_KINDS:
+        model = catalog.model_of(kind)
         if model is not None:
             rows.append(
                 {
-                    "use": use,
+                    "use": kind,
                     "model": model.name,
                     "fingerprint": model.fingerprint,
                     "d": model.d,
@@ -62,7 +63,7 @@ def list_models(catalog: Catalog) -> list[dict[str, Any]]:
     own = catalog.embedding_model
     for name in sorted(catalog.place.entries()):
         if name.startswith("clip-model-") and (own is None or name != clip_model_file(own.fingerprint)):
-            mark = name.removeprefix("clip-model-").removesuffix(".safetensors")
+            mark = mark_of(name)
             rows.append({"use": "embeddings", "model": name, "fingerprint": mark, "d": None, "used": False})
         if name.startswith("categories-"):
             mark = name.removeprefix("categories-").removesuffix(".zip")
@@ -120,7 +121,7 @@ def use_embeddings(
     if info.spec != MEAN:
         # Also one that was kept: with other encoders than then its embeddings have another fingerprint.
         path = Path(what)
-        kept = path if path.is_file() else clip_model_path(catalog.place, _mark_of(what))
+        kept = path if path.is_file() else clip_model_path(catalog.place, mark_of(what))
         keep_clip_model(catalog.place, kept, info.fingerprint)
     with translated():
         model = ModelInfo(info.fingerprint, info.spec, info.d)
@@ -145,10 +146,6 @@ def _used(catalog: Catalog) -> UsedModels:
         return UsedModels()
 
 
-def _mark_of(name: str) -> str:
-    return name.removeprefix("clip-model-").removesuffix(".safetensors")
-
-
 def named_fusion(catalog: Catalog, settings: Settings, what: str) -> Fusion:
     """What makes embeddings with a model that is given by name or by file.
 
@@ -165,7 +162,7 @@ def named_fusion(catalog: Catalog, settings: Settings, what: str) -> Fusion:
     if path.is_file():
         return replace(fusion, embedder=TrainedEmbedder.load(path, fusion.encoders))
     if what.startswith("clip-model-") and what in catalog.place.entries():
-        mark = _mark_of(what)
+        mark = mark_of(what)
         kept = clip_model_path(catalog.place, mark)
         return replace(fusion, embedder=TrainedEmbedder.load(kept, fusion.encoders, name=mark))
     raise InputError(

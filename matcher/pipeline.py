@@ -337,8 +337,10 @@ def _asked(job: ClipJob, stored: StoredClip, seen: _Seen | None, kept: Catalog |
     from matcher.surroundings import Asked
 
     if seen is not None:
-        return Asked(stored, Words(job.title, captions=seen.captions), scene=seen.scene)
-    return Asked.again(stored, None if kept is None else kept.features([job.clip_id]).get(job.clip_id))
+        return Asked(stored, Words(job.title, job.description, seen.captions), scene=seen.scene)
+    asked = Asked.again(stored, None if kept is None else kept.features([job.clip_id]).get(job.clip_id))
+    # A description that is not given again is not taken back.
+    return replace(asked, words=replace(asked.words, description=job.description or asked.words.description))
 
 
 def read_captions(reader: TextReader, album: Album) -> tuple[str, ...]:

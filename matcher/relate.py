@@ -9,11 +9,13 @@ confidences and histories stay as they are.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from index.files import storing, write_atomically
 from index.rows import LinkRecord
@@ -58,14 +60,11 @@ def relate(
     """
     catalog, state = writer.catalog, surroundings.state
     marker = catalog.place.cache_root() / "cache" / "related.json"
-    compared_until, last, stale = _compared_until(marker, state), "", []
-    for batch in catalog.iter_link_batches(_COLUMNS):
-        for clip_id, answer, linked_at in zip(*(batch[name].to_pylist() for name in _COLUMNS), strict=True):
-            last = max(last, linked_at)
-            found = _BESIDE.search(answer)
-            beside = found.group(1) if found else ""
-            if beside != state and not (beside and linked_at <= compared_until):
-                stale.append(clip_id)
+    compared_until, last = _compared_until(marker, state), ""
+    stale: list[str] = []
+    for batch in catalog.iter_link_batches(["clip_id", "answer", "linked_at"]):
+        last = max(last, pc.max(batch["linked_at"]).as_py() or "")
+        stale += batch["clip_id"].filter(_stale(batch, state, compared_until)).to_pylist()
     clips = changed = embedded = 0
     for clip_ids in _chunks(sorted(stale)):
         known, new = surroundings.refreshed(catalog, clip_ids)
@@ -82,9 +81,19 @@ def relate(
     return Relating(clips, changed, embedded)
 
 
-_COLUMNS = ("clip_id", "answer", "linked_at")
-#: Where an answer says what is said beside its link rests on. No id can look so: quotes in it are escaped.
-_BESIDE = re.compile(r'"beside": "([0-9a-f]*)"')
+def _stale(batch: pa.RecordBatch, state: str, compared_until: str) -> pa.BooleanArray:
+    """Which answers were neither made in this state nor compared with it.
+
+    By column: to parse the answers would take minutes of tens of millions. No id can look like what is
+    sought, for quotes in it are escaped.
+    """
+    answer = pc.fill_null(batch["answer"], "")
+    good = pc.match_substring(answer, f'"beside": "{state}"')
+    if compared_until:
+        is_said = pc.match_substring_regex(answer, '"beside": "[0-9a-f]')
+        is_before = pc.less_equal(pc.fill_null(batch["linked_at"], ""), compared_until)
+        good = pc.or_(good, pc.and_(is_said, is_before))
+    return pc.invert(good)
 
 
 def _compared_until(marker: Path, state: str) -> str:

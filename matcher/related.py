@@ -180,11 +180,6 @@ class RelatedSearch:
         self._live, self._titles, self.weights = live, titles, weights
         self._known: dict[tuple[int, str], tuple[TitleMatch, ...]] = {}
 
-    @property
-    def version(self) -> int:
-        """The state of the catalogue that is searched."""
-        return self._live.version
-
     def leads(
         self, embeddings: Vectors, words: Sequence[str | None], *, hidden: Collection[int] = ()
     ) -> list[Lead]:

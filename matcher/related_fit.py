@@ -97,9 +97,10 @@ def _asked(
     view = live.view
     drawn = rng.permutation(len(view.program_records))[:PROGRAMS]
     is_known = itertools.cycle((True, False))
+    numbers = np.array([asset.number for asset in view.assets])
     for position in sorted(drawn.tolist()):
         record = view.program_records[position]
-        places = [place for place, asset in enumerate(view.assets) if asset.number == record.number]
+        places = np.flatnonzero(numbers == record.number)
         counts = view.frame_count[places]
         if counts.sum() < 2 * BESIDE + 2:
             continue

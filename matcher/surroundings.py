@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from index.base import Vectors
-from index.rows import FeatureRecord, FeatureState, StoredClip
+from index.feature_rows import LIGHT
+from index.rows import FeatureRecord, StoredClip
 from matcher.clip_features import Scenes, Words, features_of, without_scenes
 from matcher.embedding import Fusion
 from matcher.encoders.base import fingerprint
@@ -124,7 +125,7 @@ class Surroundings:
 
     Attributes:
         fusion: Makes the embeddings.
-        search: Finds related programs; None where the store has no embeddings of programs.
+        search: Finds related programs.
         categories: Answers the three tiers; None where nothing was trained.
         taxonomy: Of the programs' own categories; None where none has any.
         program_categories: By program id.
@@ -133,7 +134,7 @@ class Surroundings:
     """
 
     fusion: Fusion
-    search: RelatedSearch | None
+    search: RelatedSearch
     categories: CategoryModel | None
     taxonomy: Taxonomy | None
     program_categories: Mapping[str, tuple[str, ...]]
@@ -143,10 +144,10 @@ class Surroundings:
     @cached_property
     def state(self) -> str:
         """Hash of all that is said beside a link depends on, but the clip."""
-        search, categories = self.search, self.categories
+        categories = self.categories
         words = [
             RULES, self.titles_mark, self.fusion.info.fingerprint,
-            None if search is None else asdict(search.weights),
+            asdict(self.search.weights),
             None if categories is None else categories.fingerprint, self.min_confidence,
         ]  # fmt: skip
         return fingerprint([json.dumps(words, sort_keys=True)])
@@ -173,20 +174,14 @@ class Surroundings:
             self.fusion.info.fingerprint, known.scene_model, wordless,
         )  # fmt: skip
 
-    def is_fresh(self, state: FeatureState | None, kept_at: str) -> bool:
-        """Whether features that are kept are of these descriptors, and of the models that are used.
-
-        Args:
-            state: Of :meth:`index.catalog.Catalog.feature_states`; None where there are none.
-            kept_at: When the clip's descriptors were kept.
-        """
-        if state is None:
-            return False
+    def _is_fresh(self, kept: FeatureRecord, kept_at: str, title: str) -> bool:
+        """Whether what is kept of a clip is of its present descriptors and title, by the models in use."""
         # Scenes are not looked at: they cannot be made again, and an embedder that takes them is named so.
         return (
-            state.kept_at == kept_at
-            and state.text_model in ("", self.fusion.text.info.fingerprint)
-            and state.embedding_model == self.fusion.info.fingerprint
+            kept.kept_at == kept_at
+            and kept.text_model in ("", self.fusion.text.info.fingerprint)
+            and kept.embedding_model == self.fusion.info.fingerprint
+            and Words.of_json(kept.words).title == title
         )
 
     def refreshed(
@@ -195,13 +190,13 @@ class Surroundings:
         """The features of some kept clips; those that are not fresh get new texts and embeddings.
 
         Returns:
-            All by clip id, and those that are new.
+            All by clip id, those that were fresh without picture and sound; and those that are new.
         """
-        found = catalog.features(clip_ids)
-        clips = {
-            clip.record.clip_id: clip for clip in catalog.iter_clips(self._stale(catalog, found, clip_ids))
-        }
-        new = self.records([Asked.again(clip, found.get(clip_id)) for clip_id, clip in clips.items()])
+        found = catalog.features(clip_ids, columns=LIGHT)
+        stale = self._stale(catalog, found, clip_ids)
+        whole = catalog.features(stale) if stale else {}
+        clips = catalog.iter_clips(stale) if stale else ()
+        new = self.records([Asked.again(clip, whole.get(clip.record.clip_id)) for clip in clips])
         return found | {record.clip_id: record for record in new}, new
 
     def _stale(
@@ -211,9 +206,7 @@ class Surroundings:
         return [
             clip_id
             for clip_id, (kept_at, title) in marks.items()
-            if clip_id not in found
-            or not self.is_fresh(found[clip_id].state, kept_at)
-            or Words.of_json(found[clip_id].words).title != title
+            if clip_id not in found or not self._is_fresh(found[clip_id], kept_at, title)
         ]
 
     def complete(self, answers: Sequence[Answer], records: Sequence[FeatureRecord | None]) -> list[Answer]:
@@ -258,7 +251,7 @@ class Surroundings:
             if record is not None and record.wordless is not None:
                 wordless[row] = record.wordless
         related: list[tuple[Related, ...]] = [()] * len(records)
-        if self.search is not None and records:
+        if records:
             words = [None if one is None else Words.of_json(one.words).text for one in records]
             related = self.search.related(wordless, words, most=MOST_RELATED + max(map(len, linked)))
         categories = self._categories(program_ids, x)

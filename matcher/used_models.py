@@ -128,6 +128,11 @@ def clip_model_file(mark: str) -> str:
     return f"clip-model-{mark}.safetensors"
 
 
+def mark_of(name: str) -> str:
+    """The fingerprint in such a name."""
+    return name.removeprefix("clip-model-").removesuffix(".safetensors")
+
+
 def keep_clip_model(place: Place, path: Path, mark: str) -> None:
     """Copy a clip model into a store under the fingerprint of its embeddings."""
     place.write(clip_model_file(mark), path.read_bytes())

@@ -349,6 +349,22 @@ def test_a_title_that_changed_while_nobody_embedded_is_noticed(
     assert [one["program_id"] for one in kept(store, "fans")["related"]] == ["p02"]
 
 
+def test_a_description_is_searched_for_titles_and_stays_with_the_clip(
+    matcher: Run, store: Path, stranger: Path, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "clips.csv"
+    manifest.write_text(
+        f"clip_id,path,title,description\nfans,{stranger},talk,all about {title_of(store, 'p02')}\n"
+    )
+    (answer,) = matcher("link", "--manifest", manifest, "--store", store, "--json").objects
+    assert [one["program_id"] for one in answer["related"]] == ["p02"]
+    manifest.write_text(f"clip_id,path,title\nfans,{stranger},talk\n")
+    (again,) = matcher("link", "--manifest", manifest, "--store", store, "--json").objects
+    assert again["related"] == answer["related"]
+    matcher("relink", "--full", "--store", store)
+    assert kept(store, "fans")["related"] == answer["related"]
+
+
 def test_words_of_an_old_file_are_not_the_new_ones(store: Path) -> None:
     from dataclasses import replace
 
