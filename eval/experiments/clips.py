@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.experiments.words import LANGUAGES, draw_words, encode_titles, join_words
-from eval.experiments.world import N_SCRIPTS, Difficulty, World, make_world, parents, unit_directions
+from eval.experiments.world import N_CHILDREN, N_SCRIPTS, Difficulty, World, make_world, unit_directions
 from matcher.fusion.features import ClipFeatures
 
 Ints = NDArray[np.int64]
@@ -110,9 +110,9 @@ class Clips:
             [self.names[row] for row in at], drawn,
         )  # fmt: skip
 
-    def of_tier(self, tier: int, *, n_tier1: int, labelled: bool = False) -> Ints:
+    def of_tier(self, tier: int, *, labelled: bool = False) -> Ints:
         """(B,) classes of a tier: the true ones, or the catalogue's."""
-        return parents(tier, n_tier1)[self.labelled if labelled else self.tier3]
+        return (self.labelled if labelled else self.tier3) // np.int64(N_CHILDREN ** (3 - tier))
 
 
 @dataclass(frozen=True)
@@ -268,8 +268,7 @@ def _cut(rows: NDArray[_Kind], lengths: Ints) -> list[NDArray[_Kind]]:
 def retitle(clips: Clips, world: World, difficulty: Difficulty, rng: np.random.Generator) -> Clips:
     """The same clips under new titles, by the ``title_*`` of ``difficulty``."""
     _, n2, n3 = world.difficulty.n_classes
-    tier2 = parents(2, world.difficulty.n_tier1)[clips.tier3]
-    title2 = _named(tier2, n2, difficulty.title_tier2, difficulty.title_misleading, rng)
+    title2 = _named(clips.of_tier(2), n2, difficulty.title_tier2, difficulty.title_misleading, rng)
     title3 = _named(clips.tier3, n3, difficulty.title_tier3, difficulty.title_misleading, rng)
     is_missing = rng.random(len(clips)) < difficulty.title_missing
     title2[is_missing] = title3[is_missing] = -1

@@ -38,10 +38,7 @@ def source_of(clips: Clips, difficulty: Difficulty) -> ArraySource:
 def labelled(clips: Clips, difficulty: Difficulty, *, tiers: tuple[int, ...] = TIERS) -> Labelled:
     """Clips and the catalogue's categories, one a tier."""
     classes = {
-        head_name(tier): [
-            [int(found)] for found in clips.of_tier(tier, n_tier1=difficulty.n_tier1, labelled=True)
-        ]
-        for tier in tiers
+        head_name(tier): [[int(found)] for found in clips.of_tier(tier, labelled=True)] for tier in tiers
     }
     n_classes = {head_name(tier): difficulty.n_classes[tier - 1] for tier in tiers}
     return Labelled(source_of(clips, difficulty), Targets.of_classes(classes, n_classes, clips.programs))

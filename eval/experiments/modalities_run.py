@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from eval.experiments.clips import Clips, Parts, make_parts, retitle
-from eval.experiments.learning import TIERS, Learned, learn, model_config
+from eval.experiments.learning import TIERS, learn, model_config
 from eval.experiments.results import Collector, Measure, Row
 from eval.experiments.scale import Scale
-from eval.experiments.scores import accuracy
+from eval.experiments.tier_scores import tier_accuracy
 from eval.experiments.world import Difficulty
 from matcher.fusion.config import Absence
 from matcher.fusion.features import MODALITIES
@@ -75,7 +75,7 @@ def run_title_shortcut(seeds: Sequence[int], scale: Scale, on_step: OnStep) -> t
             )  # fmt: skip
             values = {}
             for title, clips in (("with keywords", by_title.test), ("without", without)):
-                for tier, share in tier_accuracy(learned, clips).items():
+                for tier, share in tier_accuracy(learned.probabilities(clips), clips).items():
                     values[f"tier {tier} {title}"] = share
             found.add(name, values)
     return found.rows()
@@ -97,7 +97,7 @@ def run_missing(seeds: Sequence[int], scale: Scale, on_step: OnStep) -> tuple[Ro
                 found.add(name, {
                     f"tier {tier}, {left}": share
                     for left, clips in tests.items()
-                    for tier, share in tier_accuracy(learned, clips).items()
+                    for tier, share in tier_accuracy(learned.probabilities(clips), clips).items()
                 })  # fmt: skip
     return found.rows()
 
@@ -106,12 +106,3 @@ def keep_only(clips: Clips, kept: Sequence[str]) -> Clips:
     """The same clips, of whose other modalities nothing is known."""
     lost = {name: None for name in MODALITIES if name not in kept}
     return replace(clips, features=[replace(one, **lost) for one in clips.features])
-
-
-def tier_accuracy(learned: Learned, clips: Clips) -> dict[int, float]:
-    """Share of clips that are right, by tier."""
-    n_tier1 = learned.difficulty.n_tier1
-    return {
-        tier: accuracy(said, clips.of_tier(tier, n_tier1=n_tier1))
-        for tier, said in learned.probabilities(clips).items()
-    }
