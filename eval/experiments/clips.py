@@ -139,19 +139,33 @@ class Sizes:
 
 
 def make_parts(difficulty: Difficulty, *, seed: int, sizes: Sizes | None = None) -> Parts:
-    """Draw a world and its three parts; the same for the same seed.
+    """Draw a world and its three parts; the same for the same seed."""
+    sizes = sizes or Sizes()
+    everyone = np.arange(difficulty.n_classes[2])
+    asked = [
+        (np.repeat(everyone, per_class), per_program)
+        for per_class, per_program in (sizes.train, sizes.validation, sizes.test)
+    ]
+    return draw_parts(make_world(difficulty, seed=seed), asked, seed=seed, stream=2)
+
+
+def draw_parts(world: World, asked: Sequence[tuple[Ints, int]], *, seed: int, stream: int) -> Parts:
+    """Draw three parts of a world; no program is in two of them.
 
     Only programs of the training and the validation part may have wrong labels, for both come out of the
     same catalogue.
+
+    Args:
+        world: What the clips are made of.
+        asked: Of each part the classes (P,) of its programs, and the clips of each program.
+        seed: Of the draws.
+        stream: Second word of the first part's seed; those of the others follow it.
     """
-    sizes = sizes or Sizes()
-    world = make_world(difficulty, seed=seed)
-    made = []
+    made: list[Clips] = []
     first_id = 0
-    for number, (per_class, per_program) in enumerate((sizes.train, sizes.validation, sizes.test)):
-        rng = np.random.default_rng([seed, 2 + number])
-        classes = np.repeat(np.arange(difficulty.n_classes[2]), per_class)
-        noise = 0.0 if number == 2 else difficulty.label_noise
+    for number, (classes, per_program) in enumerate(asked):
+        rng = np.random.default_rng([seed, stream + number])
+        noise = 0.0 if number == 2 else world.difficulty.label_noise
         programs = make_programs(world, classes, rng, first_id=first_id, label_noise=noise)
         made.append(make_clips(world, programs, per_program, rng))
         first_id += len(programs)
