@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.experiments.results import Collector, Measure, Row
-from eval.experiments.scale import Scale
+from eval.experiments.scale import OnStep, Scale
 from eval.experiments.world import unit_directions
 from index.faiss_backend import FaissIndex
 
-OnStep = Callable[[str], None]
 Vectors = NDArray[np.float32]
 Ints = NDArray[np.int64]
 

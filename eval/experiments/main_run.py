@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,11 +13,10 @@ from eval.experiments.clips import Parts, make_parts
 from eval.experiments.learning import TIERS, learn, model_config
 from eval.experiments.oracle import oracle_probabilities
 from eval.experiments.results import Collector, Measure, Row
-from eval.experiments.scale import Scale
+from eval.experiments.scale import OnStep, Scale
 from eval.experiments.tier_scores import tier_accuracy, tier_scores
 from matcher.fusion.config import Pooling
 
-OnStep = Callable[[str], None]
 Floats = NDArray[np.float64]
 BASELINE = "mean, logistic regression"
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 
 from eval.experiments.clips import Clips, Parts, make_parts, retitle
 from eval.experiments.learning import TIERS, learn, model_config
 from eval.experiments.results import Collector, Measure, Row
-from eval.experiments.scale import Scale
+from eval.experiments.scale import OnStep, Scale
 from eval.experiments.tier_scores import tier_accuracy
 from eval.experiments.world import Difficulty
 from matcher.fusion.config import Absence
 from matcher.fusion.features import MODALITIES
-
-OnStep = Callable[[str], None]
 
 SHORTCUT_MEASURES = tuple(
     Measure(f"tier {tier} {title}", is_drawn=tier == 3, is_shown=tier > 1)
@@ -84,13 +83,12 @@ def run_title_shortcut(seeds: Sequence[int], scale: Scale, on_step: OnStep) -> t
 def run_missing(seeds: Sequence[int], scale: Scale, on_step: OnStep) -> tuple[Row, ...]:
     """Learned tokens against zeros, each with and without modality dropout; modalities taken away at test."""
     found = Collector()
-    absences: tuple[tuple[str, Absence], ...] = (("token", "token"), ("zeros", "zeros"))
     for seed in seeds:
         parts = make_parts(scale.difficulty, seed=seed, sizes=scale.sizes)
         tests = {left: keep_only(parts.test, kept) for left, kept in LEFT.items()}
         for dropped, rate in (("modality dropout", 0.3), ("no dropout", 0.0)):
-            for absence_name, absence in absences:
-                name = f"{dropped}, {absence_name}"
+            for absence in get_args(Absence):
+                name = f"{dropped}, {absence}"
                 on_step(f"seed {seed}: {name}")
                 config = model_config(scale.difficulty, modality_dropout=rate, absence=absence)
                 learned = learn(parts, config, scale.loop, seed=seed, device=scale.device)

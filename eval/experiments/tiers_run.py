@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from eval.experiments.clips import Clips, Parts, make_parts
 from eval.experiments.learning import TIERS, Learned, learn, model_config
 from eval.experiments.results import Collector, Measure, Row
-from eval.experiments.scale import Scale
+from eval.experiments.scale import OnStep, Scale
 from matcher.category_head import TierHead
 from matcher.training.category_heads import HeadOrigin, train_head
 from matcher.training.head_config import HeadTraining
 
-OnStep = Callable[[str], None]
 Ints = NDArray[np.int64]
 #: So many categories are new at once: with one alone, its 40 test clips would decide.
 N_NEW = 3

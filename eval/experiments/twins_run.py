@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,10 +11,9 @@ import numpy as np
 from eval.experiments.clips import Clips, Parts, draw_parts
 from eval.experiments.learning import learn, model_config
 from eval.experiments.results import Collector, Measure, Row
-from eval.experiments.scale import Scale
+from eval.experiments.scale import OnStep, Scale
 from eval.experiments.world import Difficulty, World, make_world, unit_directions
 
-OnStep = Callable[[str], None]
 COMMON, RARE = 0, 1
 OVERSAMPLING = (1, 5, 20)
 
