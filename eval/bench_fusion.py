@@ -29,7 +29,7 @@ import numpy as np
 from eval.bench import processor_name
 from index.catalog import Catalog, ModelInfo
 from index.rows import FeatureRecord
-from matcher.fusion.clip_model import ClipModel
+from matcher.fusion.clip_model import ClipModel, n_parameters
 from matcher.fusion.config import ClipModelConfig, HeadConfig
 from matcher.training.fusion_data import ArraySource, ClassLists, ClipSource, Labelled, Targets
 from matcher.training.fusion_loop import LabelledBatch, LoopConfig, Step, answers, fit
@@ -231,7 +231,7 @@ def bench_fusion(
     ]
     return FusionBench(
         tuple(rows), threads, frames, batch_size, config.to_words(),
-        sum(p.numel() for p in model.parameters()), where(device), processor_name(),
+        n_parameters(model), where(device), processor_name(),
     )  # fmt: skip
 
 

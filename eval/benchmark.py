@@ -222,26 +222,50 @@ def sources(plan: BenchmarkPlan, material: Path) -> tuple[Source, ...]:
 def _films(plan: BenchmarkPlan) -> list[Source]:
     if plan.films is None:
         return []
-    try:
-        paths = film_files(plan.films)
-    except OSError as error:
-        raise InputError(f"cannot read the folder of films {plan.films}: {error.strerror}") from error
-    if not paths:
-        raise InputError(f"no film in {plan.films}; wanted are files *.mp4, *.mkv, *.mov, *.webm or *.m4v")
     return [
-        Source(path.stem, path.stem, path, _seconds(path), "films", path.stem.split("-")[0], path.stem)
-        for path in paths
+        Source(path.stem, path.stem, path, _seconds(path), "films", film_family(path), path.stem)
+        for path in film_paths(plan.films)
     ]
 
 
 def _seconds(path: Path) -> float:
-    try:
-        seconds = read_shape(path).duration_seconds
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a film: {error}") from error
+    seconds = film_seconds(path)
     if seconds < 1:
         raise InputError(f"{path} lasts {seconds:.1f} seconds; films must last one at least")
     return seconds
+
+
+def film_paths(films: Path) -> list[Path]:
+    """The films of a folder.
+
+    Raises:
+        InputError: It cannot be read, or has none.
+    """
+    try:
+        paths = film_files(films)
+    except OSError as error:
+        raise InputError(f"cannot read the folder of films {films}: {error.strerror}") from error
+    if not paths:
+        raise InputError(f"no film in {films}; wanted are files *.mp4, *.mkv, *.mov, *.webm or *.m4v")
+    return paths
+
+
+@functools.lru_cache(maxsize=4096)  # programs are listed several times in a run
+def film_seconds(path: Path) -> float:
+    """How long a film is.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        return read_shape(path).duration_seconds
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a film: {error}") from error
+
+
+def film_family(path: Path) -> str:
+    """The series that a film's name says it is of."""
+    return path.stem.split("-")[0]
 
 
 def _dramas(plan: BenchmarkPlan, material: Path) -> list[Source]:

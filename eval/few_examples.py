@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.metrics import micro_average_precision
 from matcher.categories import CategoryModel
 from matcher.category_examples import ExampleBank
 from matcher.encoders.base import unit_rows
@@ -194,7 +195,7 @@ def _measure_seed(config: FewExamplesConfig, seed: int, methods: Sequence[str]) 
                 model = replace(known_head, bank=bank.add(clips.x[examples], names))
             else:
                 model = _train(clips, np.concatenate([base, examples]), head, augmentation)
-            yield _outcome(model, clips, asked, own, method, count, seed)
+            yield Outcome(method, count, seed, *_scored(model, clips, asked, own.n_known))
 
 
 def _path(c: int) -> str:
@@ -215,28 +216,24 @@ def _train(
     return CategoryModel(Taxonomy.of_paths(paths), (trained,))
 
 
-def _outcome(
-    model: CategoryModel,
-    clips: Clips,
-    asked: NDArray[np.int64],
-    own: Difficulty,
-    method: str,
-    count: int,
-    seed: int,
-) -> Outcome:
+def _scored(
+    model: CategoryModel, clips: Clips, asked: NDArray[np.int64], first: int
+) -> tuple[float, float, float]:
+    """Scores of the clips that are asked about, the classes from ``first`` on apart from those before.
+
+    Returns:
+        Average precision of a class from ``first`` on among all these clips, mean over classes; of the clips
+        of such a class the share whose best category is theirs; and that of the others.
+    """
     (p,) = model.probabilities(clips.x[asked])
     p = np.nan_to_num(p, nan=-1.0)
     classes = clips.classes[asked]
-    is_right = p.argmax(axis=1) == classes
-    is_new = classes >= own.n_known
-    return Outcome(
-        method,
-        count,
-        seed,
-        float(np.mean([average_precision(p[:, c], classes == c) for c in np.unique(classes[is_new])])),
-        float(is_right[is_new].mean()),
-        float(is_right[~is_new].mean()),
-    )
+    is_right, is_apart = p.argmax(axis=1) == classes, classes >= first
+    precision = [
+        micro_average_precision(p[:, c], classes == c, int((classes == c).sum()))
+        for c in np.unique(classes[is_apart])
+    ]
+    return float(np.mean(precision)), float(is_right[is_apart].mean()), float(is_right[~is_apart].mean())
 
 
 @dataclass(frozen=True)
@@ -274,21 +271,17 @@ def measure_balance(
         is_known = clips.classes < own.n_known
         base = np.flatnonzero(clips.is_learned & is_known & is_left)
         asked = np.flatnonzero(~clips.is_learned & is_known)
-        classes = clips.classes[asked]
-        is_rare = classes >= own.n_known // 2
         for balance in balances:
             head = replace(config.head, seed=seed, min_examples=1, balance=balance)
             model = _train(clips, base, head, AugmentationConfig())
-            p = np.nan_to_num(model.probabilities(clips.x[asked])[0], nan=-1.0)
-            is_right = p.argmax(axis=1) == classes
-            precision = [average_precision(p[:, c], classes == c) for c in np.unique(classes[is_rare])]
+            precision, rare, common = _scored(model, clips, asked, own.n_known // 2)
             outcomes.append(
                 BalanceOutcome(
                     balance,
                     seed,
-                    float(is_right[~is_rare].mean()),
-                    float(is_right[is_rare].mean()),
-                    float(np.mean(precision)),
+                    common,
+                    rare,
+                    precision,
                     *(model.heads[0].figures[name] for name in ("ece_before", "ece_temperature", "ece")),
                 )
             )
@@ -308,18 +301,6 @@ def balance_table(outcomes: Sequence[BalanceOutcome]) -> str:
         cells = [_spread([getattr(one, name) for one in own]) for name in names]
         lines.append(f"| {balance:g} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def average_precision(scores: NDArray[np.float64], is_relevant: NDArray[np.bool_]) -> float:
-    """The mean, over what is relevant, of the share of relevant ones down to it; scikit-learn's.
-
-    Args:
-        scores: (N,) higher is better.
-        is_relevant: (N,) at least one is.
-    """
-    from sklearn.metrics import average_precision_score
-
-    return float(average_precision_score(is_relevant, scores))
 
 
 def table(outcomes: Sequence[Outcome]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from eval.metrics import (
     wilson_interval,
 )
 
-__all__ = ["LEVELS", "ClipInfo", "Level", "figures", "group_figures", "share"]
+__all__ = ["LEVELS", "ClipInfo", "Level", "figures", "group_figures", "share", "share_of"]
 
 PRECISIONS = (0.90, 0.99, 0.999)
 """At which the recall is taken."""
@@ -41,6 +41,7 @@ SOUND_KINDS = frozenset({"muted", "sound-replaced"})
 DECISIONS = ("linked", "review", "none")
 
 Figures = dict[str, Any]
+_Case = TypeVar("_Case")
 
 
 def figures(clips: Sequence[ClipInfo], truth: Sequence[TruthRow], answers: Sequence[PublicAnswer]) -> Figures:
@@ -123,8 +124,8 @@ def group_figures(judged: Sequence[Judged]) -> Figures:
         "segment_ap": _segment_ap(judged),
         "recall_at_precision": _recalls_at_precisions(judged, len(known)),
         "recall_at_false_links": _recalls_at_false_links(known, unknown),
-        "unknown_linked": _share_of(unknown, lambda one: one.wrong_links > 0),
-        "known_linked_wrong": _share_of(known, lambda one: one.wrong_links > 0),
+        "unknown_linked": share_of(unknown, lambda one: one.wrong_links > 0),
+        "known_linked_wrong": share_of(known, lambda one: one.wrong_links > 0),
         "links_right": share(
             sum(len(one.linked) - one.wrong_links for one in judged), sum(len(one.linked) for one in judged)
         ),
@@ -154,8 +155,9 @@ def share(n_right: int, n: int) -> Figures:
     return {"right": n_right, "of": n, "share": n_right / n, "low": low, "high": high}
 
 
-def _share_of(judged: Sequence[Judged], holds: Callable[[Judged], bool]) -> Figures:
-    return share(sum(holds(one) for one in judged), len(judged))
+def share_of(cases: Sequence[_Case], holds: Callable[[_Case], bool]) -> Figures:
+    """The share of some cases of which something holds, as :func:`share` gives it."""
+    return share(sum(holds(one) for one in cases), len(cases))
 
 
 def _decisions(judged: Sequence[Judged]) -> Figures:

@@ -384,7 +384,7 @@ def condition_plot(conditions: Mapping[str, Mapping[str, Sequence[float]]]) -> F
     measures = list(dict.fromkeys(name for found in conditions.values() for name in found))
     figure, axes = _figure(height=max(1.6, 1.0 + 1.4 * _BAR_HEIGHT * len(conditions)))
     at = np.arange(len(conditions))[::-1]
-    # Measures of one condition stand above each other, so that whiskers do not hide each other.
+    # Measures of one condition stand above each other, so that their dots do not hide each other.
     steps = np.linspace(0.24, -0.24, len(measures)) if len(measures) > 1 else np.zeros(1)
     for colour, step, name in zip(_COLOURS, steps, measures, strict=False):
         places = zip(at, conditions.values(), strict=True)

@@ -8,16 +8,17 @@ Shape letters: ``n`` clips, ``f`` numbers of evidence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.figures import share
+from eval.figures import share, share_of
 from eval.related_material import GROUPS, KINDS
 from eval.related_titles import Says
 from matcher.related import EVIDENCE, SHIPPED, RelatedWeights
+from matcher.surroundings import MOST_RELATED
 from matcher.training.category_figures import calibration_error
 
 #: File of the rows of one seed.
@@ -73,7 +74,7 @@ def related_figures(rows: Sequence[Row]) -> Figures:
             for model in models for way in ways for group in (*GROUPS, ALL)
         ],
         "false_by_title": [
-            {"says": says, **_share([row for row in strangers if row["says"] == says], _is_related)}
+            {"says": says, **share_of([row for row in strangers if row["says"] == says], _is_related)}
             for says in get_args(Says)
         ],
         "calibration": [_calibration([*about, *strangers], model, way) for model in models for way in ways],
@@ -94,17 +95,13 @@ def _is_related(row: Row) -> bool:
     return bool(row["related"])
 
 
-def _share(rows: Sequence[Row], holds: Callable[[Row], bool]) -> Figures:
-    return share(sum(holds(row) for row in rows), len(rows))
-
-
 def best_of(row: Row, model: str, way: str) -> tuple[str, float] | None:
     """The program that one way puts first, and how sure it is; None where it has no candidate."""
     found = row["votes"] if way == VOTES else row["asked"][model][way]["candidates"]
     return (found[0][0], found[0][1]) if found else None
 
 
-def named_of(row: Row, model: str, way: str, *, most: int = 3) -> list[str]:
+def named_of(row: Row, model: str, way: str, *, most: int = MOST_RELATED) -> list[str]:
     """The programs that reach the bar, as an answer would name them."""
     found = row["asked"][model][way]
     return [name for name, confidence in found["candidates"][:most] if confidence >= found["bar"]]
@@ -121,30 +118,27 @@ def is_first(row: Row, model: str, way: str) -> bool:
 
 def _decisions(rows: Sequence[Row]) -> list[Figures]:
     """What was decided of clips that show nothing of the store, of copies, and of strangers."""
-    sorts: dict[str, Callable[[Row], bool]] = {
-        **{kind: lambda row, kind=kind: row["kind"] == kind and not _is_apart(row) for kind in KINDS},  # type: ignore[misc]
-        "stranger": lambda row: bool(row["is_stranger"]),
-        "same shot": lambda row: bool(row["shows"] == "same shot"),
-        "copy": lambda row: bool(row["shows"] == "copy"),
-    }
     out = []
-    for name, holds in sorts.items():
+    for name in (*KINDS, "stranger", "same shot", "copy"):
         for group in GROUPS:
-            of = [row for row in rows if row["group"] == group and holds(row)]
+            of = [row for row in rows if row["group"] == group and _sort(row) == name]
             linked = [row for row in of if row["decision"] == "linked"]
             out.append(
                 {
                     "clips": name, "group": group, "linked": share(len(linked), len(of)),
                     "linked_to_own": sum(row["program_id"] in dict(row["links"]) for row in linked),
-                    "review": _share(of, lambda row: row["decision"] == "review"),
-                    "related": _share(of, _is_related),
+                    "review": share_of(of, lambda row: row["decision"] == "review"),
+                    "related": share_of(of, _is_related),
                 }
             )  # fmt: skip
     return out
 
 
-def _is_apart(row: Row) -> bool:
-    return bool(row["is_stranger"] or row["shows"] != "new")
+def _sort(row: Row) -> str:
+    """How a clip is cut that shows nothing of the store but is about a program of it; else what it is."""
+    if row["is_stranger"]:
+        return "stranger"
+    return str(row["kind"] if row["shows"] == "new" else row["shows"])
 
 
 def _wrong_link(row: Row) -> Figures:
@@ -159,18 +153,18 @@ def _recall(about: Sequence[Row], model: str, way: str, group: str, kind: str) -
     of = [row for row in about if group in (row["group"], ALL) and kind in (row["kind"], ALL)]
     seeds = sorted({row["seed"] for row in of})
     by_seed = [
-        _share([row for row in of if row["seed"] == seed], lambda row: is_first(row, model, way))
+        share_of([row for row in of if row["seed"] == seed], lambda row: is_first(row, model, way))
         for seed in seeds
     ]
     return {
         "model": model, "way": way, "group": group, "kind": kind,
-        **_share(of, lambda row: is_first(row, model, way)), "by_seed": [one["share"] for one in by_seed],
+        **share_of(of, lambda row: is_first(row, model, way)), "by_seed": [one["share"] for one in by_seed],
     }  # fmt: skip
 
 
 def _by_title(about: Sequence[Row], model: str, way: str, says: str) -> Figures:
     of = [row for row in about if row["says"] == says]
-    return {"model": model, "way": way, "says": says, **_share(of, lambda row: is_first(row, model, way))}
+    return {"model": model, "way": way, "says": says, **share_of(of, lambda row: is_first(row, model, way))}
 
 
 def _at_the_bar(about: Sequence[Row], strangers: Sequence[Row], model: str, way: str, group: str) -> Figures:
@@ -181,7 +175,7 @@ def _at_the_bar(about: Sequence[Row], strangers: Sequence[Row], model: str, way:
     return {
         "model": model, "way": way, "group": group, "precision": share(right, len(named)),
         "recall": share(right, len(known)),
-        "strangers_named": _share(
+        "strangers_named": share_of(
             [row for row in of if row["is_stranger"]], lambda row: bool(named_of(row, model, way))
         ),
     }  # fmt: skip

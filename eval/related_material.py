@@ -23,14 +23,15 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.benchmark import film_family, film_paths, film_seconds
 from eval.dramas import DramaSpec, asset_id, catalogue, write_episode
 from eval.edit_menu import draw_edits
 from eval.edits import ClipPart, Edit, write_clip, write_montage
 from eval.making import as_done, part_name, read_json, saying_why, worker_pool, write_json
 from eval.related_titles import NAMES, ClipTitle, Names, Says, deal_says, second_titles, write_title
-from eval.video_reader import read_frames, read_shape
+from eval.video_reader import read_frames
 from matcher.errors import InputError
-from matcher.inputs import AssetJob, ClipJob, ProgramJob, film_files
+from matcher.inputs import AssetJob, ClipJob, ProgramJob
 from matcher.show import progress_bar, say
 
 Group = Literal["films", "dramas"]
@@ -257,42 +258,21 @@ def halved_programs(plan: RelatedPlan, folder: Path) -> list[HalvedProgram]:
 
 
 def _films(plan: RelatedPlan, folder: Path) -> Iterator[HalvedProgram]:
-    paths = [path for films in plan.films for path in _film_paths(films)]
-    seconds = {path: _seconds(path) for path in paths}
-    kept = {_family(path) for path in paths if seconds[path] >= LEAST_FILM_SECONDS}
+    paths = [path for films in plan.films for path in film_paths(films)]
+    seconds = {path: film_seconds(path) for path in paths}
+    kept = {film_family(path) for path in paths if seconds[path] >= LEAST_FILM_SECONDS}
     strangers = []
     for path in paths:
         names = Names(_film_title(path), "")
-        program = HalvedProgram(path.stem, "films", _family(path), names, None, path, 0.0, seconds[path])
+        program = HalvedProgram(path.stem, "films", film_family(path), names, None, path, 0.0, seconds[path])
         if seconds[path] >= LEAST_FILM_SECONDS:
             yield replace(
                 program, indexed=folder / "halves" / f"{path.stem}.mp4",
                 first_seconds=seconds[path] / 2 + GAP_SECONDS,
             )  # fmt: skip
-        elif _family(path) not in kept and seconds[path] >= 3 * PIECE_SECONDS:
+        elif film_family(path) not in kept and seconds[path] >= 3 * PIECE_SECONDS:
             strangers.append(program)
     yield from strangers
-
-
-def _film_paths(films: Path) -> list[Path]:
-    try:
-        paths = film_files(films)
-    except OSError as error:
-        raise InputError(f"cannot read the folder of films {films}: {error.strerror}") from error
-    if not paths:
-        raise InputError(f"no film in {films}; wanted are files *.mp4, *.mkv, *.mov, *.webm or *.m4v")
-    return paths
-
-
-def _seconds(path: Path) -> float:
-    try:
-        return read_shape(path).duration_seconds
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a film: {error}") from error
-
-
-def _family(path: Path) -> str:
-    return path.stem.split("-")[0]
 
 
 def _film_title(path: Path) -> str:

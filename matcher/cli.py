@@ -1450,7 +1450,8 @@ def eval_few_examples(
         bool, typer.Option("--balance", help="Measure unbalanced categories instead.")
     ] = False,
     count: Annotated[
-        list[int] | None, typer.Option(min=1, help="Examples of a new category; may be repeated.")
+        list[int] | None,
+        typer.Option(min=1, help="Examples of a new category; may be repeated. Ignored with --balance."),
     ] = None,
     seed: Annotated[
         list[int] | None,

@@ -10,7 +10,6 @@ from eval.few_examples import (
     Difficulty,
     FewExamplesConfig,
     Outcome,
-    average_precision,
     balance_table,
     make_clips,
     measure,
@@ -54,12 +53,6 @@ def test_more_examples_serve_better_and_every_method_is_measured() -> None:
     assert np.mean([one.precision for one in outcomes if one.method == "nearest examples"]) > 0.5
     with pytest.raises(ValueError, match="a new class has 9 clips to draw examples from, got 10"):
         measure(FewExamplesConfig(counts=(10,), difficulty=SMALL))
-
-
-def test_average_precision_is_that_of_a_worked_example() -> None:
-    # Relevant ones come first and third: (1/1 + 2/3) / 2.
-    scores = np.array([0.9, 0.8, 0.7, 0.6])
-    assert average_precision(scores, np.array([True, False, True, False])) == pytest.approx(5 / 6)
 
 
 def test_the_table_has_a_row_for_each_number_and_method_with_its_spread() -> None:

@@ -72,9 +72,9 @@ def films_of(lengths: Mapping[str, float]) -> Iterator[Path]:
     """A folder of films that are nothing but their lengths in seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            related_material, "_film_paths", lambda folder: [folder / f"{name}.mp4" for name in lengths]
+            related_material, "film_paths", lambda folder: [folder / f"{name}.mp4" for name in lengths]
         )
-        patch.setattr(related_material, "_seconds", lambda path: lengths[path.stem])
+        patch.setattr(related_material, "film_seconds", lambda path: lengths[path.stem])
         yield Path("films")
 
 

@@ -17,12 +17,10 @@ from eval.experiments.modalities_run import (
     run_title_shortcut,
 )
 from eval.experiments.results import Measure, Result, Row
-from eval.experiments.scale import SCALES, Scale
+from eval.experiments.scale import SCALES, OnStep, Scale
 from eval.experiments.tiers_run import TIERS_MEASURES, run_tiers
 from eval.experiments.twins_run import TWINS_MEASURES, run_twins
 from matcher.errors import InputError
-
-OnStep = Callable[[str], None]
 
 
 @dataclass(frozen=True)

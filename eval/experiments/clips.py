@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.experiments.words import LANGUAGES, draw_words, encode_titles, join_words
-from eval.experiments.world import N_SCRIPTS, Difficulty, World, make_world, parents, unit_directions
+from eval.experiments.world import N_CHILDREN, N_SCRIPTS, Difficulty, World, make_world, unit_directions
 from matcher.fusion.features import ClipFeatures
 
 Ints = NDArray[np.int64]
@@ -110,9 +110,9 @@ class Clips:
             [self.names[row] for row in at], drawn,
         )  # fmt: skip
 
-    def of_tier(self, tier: int, *, n_tier1: int, labelled: bool = False) -> Ints:
+    def of_tier(self, tier: int, *, labelled: bool = False) -> Ints:
         """(B,) classes of a tier: the true ones, or the catalogue's."""
-        return parents(tier, n_tier1)[self.labelled if labelled else self.tier3]
+        return (self.labelled if labelled else self.tier3) // np.int64(N_CHILDREN ** (3 - tier))
 
 
 @dataclass(frozen=True)
@@ -139,19 +139,33 @@ class Sizes:
 
 
 def make_parts(difficulty: Difficulty, *, seed: int, sizes: Sizes | None = None) -> Parts:
-    """Draw a world and its three parts; the same for the same seed.
+    """Draw a world and its three parts; the same for the same seed."""
+    sizes = sizes or Sizes()
+    everyone = np.arange(difficulty.n_classes[2])
+    asked = [
+        (np.repeat(everyone, per_class), per_program)
+        for per_class, per_program in (sizes.train, sizes.validation, sizes.test)
+    ]
+    return draw_parts(make_world(difficulty, seed=seed), asked, seed=seed, stream=2)
+
+
+def draw_parts(world: World, asked: Sequence[tuple[Ints, int]], *, seed: int, stream: int) -> Parts:
+    """Draw three parts of a world; no program is in two of them.
 
     Only programs of the training and the validation part may have wrong labels, for both come out of the
     same catalogue.
+
+    Args:
+        world: What the clips are made of.
+        asked: Of each part the classes (P,) of its programs, and the clips of each program.
+        seed: Of the draws.
+        stream: Second word of the first part's seed; those of the others follow it.
     """
-    sizes = sizes or Sizes()
-    world = make_world(difficulty, seed=seed)
-    made = []
+    made: list[Clips] = []
     first_id = 0
-    for number, (per_class, per_program) in enumerate((sizes.train, sizes.validation, sizes.test)):
-        rng = np.random.default_rng([seed, 2 + number])
-        classes = np.repeat(np.arange(difficulty.n_classes[2]), per_class)
-        noise = 0.0 if number == 2 else difficulty.label_noise
+    for number, (classes, per_program) in enumerate(asked):
+        rng = np.random.default_rng([seed, stream + number])
+        noise = 0.0 if number == 2 else world.difficulty.label_noise
         programs = make_programs(world, classes, rng, first_id=first_id, label_noise=noise)
         made.append(make_clips(world, programs, per_program, rng))
         first_id += len(programs)
@@ -268,8 +282,7 @@ def _cut(rows: NDArray[_Kind], lengths: Ints) -> list[NDArray[_Kind]]:
 def retitle(clips: Clips, world: World, difficulty: Difficulty, rng: np.random.Generator) -> Clips:
     """The same clips under new titles, by the ``title_*`` of ``difficulty``."""
     _, n2, n3 = world.difficulty.n_classes
-    tier2 = parents(2, world.difficulty.n_tier1)[clips.tier3]
-    title2 = _named(tier2, n2, difficulty.title_tier2, difficulty.title_misleading, rng)
+    title2 = _named(clips.of_tier(2), n2, difficulty.title_tier2, difficulty.title_misleading, rng)
     title3 = _named(clips.tier3, n3, difficulty.title_tier3, difficulty.title_misleading, rng)
     is_missing = rng.random(len(clips)) < difficulty.title_missing
     title2[is_missing] = title3[is_missing] = -1

@@ -5,7 +5,7 @@ Every condition is trained on the same clips of a seed, from the same seed, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import get_args
 
@@ -13,20 +13,18 @@ from eval.experiments.clips import make_parts
 from eval.experiments.learning import learn, model_config
 from eval.experiments.main_run import MAIN_MEASURES
 from eval.experiments.results import Collector, Measure, Row
-from eval.experiments.scale import Scale
+from eval.experiments.scale import OnStep, Scale
 from eval.experiments.tier_scores import tier_scores
 from eval.experiments.world import Difficulty
-from matcher.fusion.clip_model import make_clip_model
+from matcher.fusion.clip_model import make_clip_model, n_parameters
 from matcher.fusion.config import ClipModelConfig, Gating, Pooling
-
-OnStep = Callable[[str], None]
 
 PART_MEASURES = (*MAIN_MEASURES, Measure("parameters", "count"), Measure("training", "seconds"))
 
 
 def run_pooling(seeds: Sequence[int], scale: Scale, on_step: OnStep) -> tuple[Row, ...]:
     """NeXtVLAD and what it is measured against, each with as many numbers to learn in the whole model."""
-    wanted = n_parameters(model_config(scale.difficulty))
+    wanted = n_parameters(make_clip_model(model_config(scale.difficulty), seed=0))
     configs = {name: matched(scale.difficulty, name, wanted) for name in get_args(Pooling)}
     return compare(configs, seeds, scale, on_step)
 
@@ -58,13 +56,10 @@ def compare(
             values = tier_scores(
                 parts, learned.probabilities(parts.validation), learned.probabilities(parts.test)
             )
-            found.add(name, {**values, "parameters": learned.n_parameters, "training": learned.seconds})
+            found.add(
+                name, {**values, "parameters": n_parameters(learned.model), "training": learned.seconds}
+            )
     return found.rows()
-
-
-def n_parameters(config: ClipModelConfig) -> int:
-    """Numbers to learn."""
-    return sum(one.numel() for one in make_clip_model(config, seed=0).parameters())
 
 
 def matched(difficulty: Difficulty, pooling: Pooling, wanted: int) -> ClipModelConfig:
@@ -83,7 +78,7 @@ def matched(difficulty: Difficulty, pooling: Pooling, wanted: int) -> ClipModelC
         return replace(config, picture=other)
 
     def off(size: int) -> int:
-        return n_parameters(sized(size)) - wanted
+        return n_parameters(make_clip_model(sized(size), seed=0)) - wanted
 
     low, high = 1, 16 * config.picture.d
     while high - low > 1:

@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.experiments.results import Collector, Measure, Row
-from eval.experiments.scale import Scale
+from eval.experiments.scale import OnStep, Scale
 from eval.experiments.world import unit_directions
 from index.faiss_backend import FaissIndex
 
-OnStep = Callable[[str], None]
 Vectors = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
@@ -227,53 +226,62 @@ def run_growth(seeds: Sequence[int], scale: Scale, on_step: OnStep) -> tuple[Row
 
 
 def _retrieval(world: ProgramWorld, n: int, days: int, seed: int) -> dict[str, float]:
-    """Build with ``n`` programs, then add each day's; times of adding and of new ones are of the last day."""
-    difficulty = world.difficulty
-    index = Retrieval(difficulty.d)
-    clock = time.perf_counter()
-    index.add(world.shots[:n], 0)
-    building = time.perf_counter() - clock
-    rng = np.random.default_rng([seed, 52])
-    accuracy, query = _asked(index.answer, world, 0, n, rng)
-    n_bytes = index.n_bytes
-    known = n
-    for _ in range(days):
-        clock = time.perf_counter()
-        index.add(world.shots[known : known + difficulty.n_new], known)
-        adding = time.perf_counter() - clock
-        known += difficulty.n_new
-    new, _ = _asked(index.answer, world, known - difficulty.n_new, known, rng)
-    old, _ = _asked(index.answer, world, 0, n, rng)
-    return {
-        "accuracy": accuracy, "new, same day": new, "new, next day": new, "old, next day": old,
-        "building": building, "adding 100": adding, "a query": query, "memory": n_bytes / _MEBIBYTE,
-    }  # fmt: skip
+    """Build with ``n`` programs, then add each day's as it comes."""
+    index = Retrieval(world.difficulty.d)
+
+    def take_in(start: int, stop: int) -> None:
+        index.add(world.shots[start:stop], start)
+
+    return _followed(index, take_in, world, n, days, seed, is_at_once=True)
 
 
 def _classifier(world: ProgramWorld, n: int, days: int, seed: int) -> dict[str, float]:
     """Train on ``n`` programs, then train on each night with the day's new ones."""
     difficulty = world.difficulty
     model = SoftmaxClassifier(world, seed=seed)
+
+    def take_in(start: int, stop: int) -> None:
+        model.add(world.shots[start:stop])
+        model.train(difficulty.nightly_epochs if start else difficulty.epochs)
+
+    return _followed(model, take_in, world, n, days, seed, is_at_once=False)
+
+
+def _followed(
+    way: Retrieval | SoftmaxClassifier,
+    take_in: Callable[[int, int], None],
+    world: ProgramWorld,
+    n: int,
+    days: int,
+    seed: int,
+    *,
+    is_at_once: bool,
+) -> dict[str, float]:
+    """Take in ``n`` programs, then each day's; times of adding and of new ones are of the last day.
+
+    ``take_in`` makes ``way`` know the programs from one number to before another. A day's are taken in at
+    night, unless that is done ``is_at_once``: then what is asked of them the next day holds on their own.
+    """
     clock = time.perf_counter()
-    model.add(world.shots[:n])
-    model.train(difficulty.epochs)
+    take_in(0, n)
     building = time.perf_counter() - clock
     rng = np.random.default_rng([seed, 52])
-    accuracy, query = _asked(model.answer, world, 0, n, rng)
-    n_bytes = model.n_bytes
-    known = n
+    accuracy, query = _asked(way.answer, world, 0, n, rng)
+    n_bytes = way.n_bytes
+    start, stop = n, n
     for _ in range(days):
-        same_day, _ = _asked(model.answer, world, known, known + difficulty.n_new, rng)
+        start, stop = stop, stop + world.difficulty.n_new
+        if not is_at_once:
+            same_day, _ = _asked(way.answer, world, start, stop, rng)
         clock = time.perf_counter()
-        model.add(world.shots[known : known + difficulty.n_new])
-        model.train(difficulty.nightly_epochs)
+        take_in(start, stop)
         adding = time.perf_counter() - clock
-        known += difficulty.n_new
-    new, _ = _asked(model.answer, world, known - difficulty.n_new, known, rng)
-    old, _ = _asked(model.answer, world, 0, n, rng)
+    new, _ = _asked(way.answer, world, start, stop, rng)
+    old, _ = _asked(way.answer, world, 0, n, rng)
     return {
-        "accuracy": accuracy, "new, same day": same_day, "new, next day": new, "old, next day": old,
-        "building": building, "adding 100": adding, "a query": query, "memory": n_bytes / _MEBIBYTE,
+        "accuracy": accuracy, "new, same day": new if is_at_once else same_day, "new, next day": new,
+        "old, next day": old, "building": building, "adding 100": adding, "a query": query,
+        "memory": n_bytes / _MEBIBYTE,
     }  # fmt: skip
 
 

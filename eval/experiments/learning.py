@@ -35,15 +35,12 @@ def source_of(clips: Clips, difficulty: Difficulty) -> ArraySource:
     return ArraySource(clips.features, difficulty.dimensions)
 
 
-def labelled(clips: Clips, difficulty: Difficulty, *, tiers: tuple[int, ...] = TIERS) -> Labelled:
+def labelled(clips: Clips, difficulty: Difficulty) -> Labelled:
     """Clips and the catalogue's categories, one a tier."""
     classes = {
-        head_name(tier): [
-            [int(found)] for found in clips.of_tier(tier, n_tier1=difficulty.n_tier1, labelled=True)
-        ]
-        for tier in tiers
+        head_name(tier): [[int(found)] for found in clips.of_tier(tier, labelled=True)] for tier in TIERS
     }
-    n_classes = {head_name(tier): difficulty.n_classes[tier - 1] for tier in tiers}
+    n_classes = {head_name(tier): difficulty.n_classes[tier - 1] for tier in TIERS}
     return Labelled(source_of(clips, difficulty), Targets.of_classes(classes, n_classes, clips.programs))
 
 
@@ -55,20 +52,13 @@ class Learned:
         model: On the CPU or a GPU.
         difficulty: Of the clips it was made for.
         seconds: That training took.
-        n_epochs: Until it stopped.
         device: Where it answers.
     """
 
     model: ClipModel
     difficulty: Difficulty
     seconds: float
-    n_epochs: int
     device: str = "cpu"
-
-    @property
-    def n_parameters(self) -> int:
-        """Numbers that were learned."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
 
     def probabilities(self, clips: Clips) -> dict[int, Floats]:
         """By tier (B, C), summing to 1."""
@@ -114,11 +104,11 @@ def learn(
     model = make_clip_model(config, seed=seed)
     if start is not None:
         model.load_state_dict(start.model.state_dict())
-    history = fit(
+    fit(
         model, train, labelled(parts.validation, difficulty), replace(loop, seed=seed), device=device,
         has_statistics=start is not None,
     )  # fmt: skip
-    return Learned(model, difficulty, time.perf_counter() - clock, len(history.epochs), device)
+    return Learned(model, difficulty, time.perf_counter() - clock, device)
 
 
 def shown_order(n: int, *, seed: int) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +13,10 @@ from eval.experiments.clips import Parts, make_parts
 from eval.experiments.learning import TIERS, learn, model_config
 from eval.experiments.oracle import oracle_probabilities
 from eval.experiments.results import Collector, Measure, Row
-from eval.experiments.scale import Scale
-from eval.experiments.scores import accuracy
-from eval.experiments.tier_scores import tier_scores
+from eval.experiments.scale import OnStep, Scale
+from eval.experiments.tier_scores import tier_accuracy, tier_scores
 from matcher.fusion.config import Pooling
 
-OnStep = Callable[[str], None]
 Floats = NDArray[np.float64]
 BASELINE = "mean, logistic regression"
 
@@ -71,7 +69,8 @@ def run_difficulty(seeds: Sequence[int], scale: Scale, on_step: OnStep) -> tuple
             _, model = _clip_model(parts, scale, "nextvlad", seed)
             best = oracle_probabilities(parts.world, parts.test)
             for way, said in ((BASELINE, regression), ("clip model", model), ("best possible", best)):
-                found.add(f"{name}: {way}", {f"tier {tier}": _accuracy(parts, said, tier) for tier in TIERS})
+                shares = tier_accuracy(said, parts.test)
+                found.add(f"{name}: {way}", {f"tier {tier}": share for tier, share in shares.items()})
     return found.rows()
 
 
@@ -82,10 +81,7 @@ def regress(parts: Parts, *, with_maximum: bool = False) -> tuple[dict[int, Floa
     train, validation, test = (means(part.features) for part in (parts.train, parts.validation, parts.test))
     said: list[dict[int, Floats]] = [{}, {}]
     for tier in TIERS:
-        labels = [
-            part.of_tier(tier, n_tier1=difficulty.n_tier1, labelled=True)
-            for part in (parts.train, parts.validation)
-        ]
+        labels = [part.of_tier(tier, labelled=True) for part in (parts.train, parts.validation)]
         model = fit_regression((train, labels[0]), (validation, labels[1]), difficulty.n_classes[tier - 1])
         said[0][tier], said[1][tier] = model(validation), model(test)
     return said[0], said[1]
@@ -102,7 +98,3 @@ def _clip_model(
     )
     learned = learn(parts, config, scale.loop, seed=seed, device=scale.device)
     return learned.probabilities(parts.validation), learned.probabilities(parts.test)
-
-
-def _accuracy(parts: Parts, said: Mapping[int, Floats], tier: int) -> float:
-    return accuracy(said[tier], parts.test.of_tier(tier, n_tier1=parts.world.difficulty.n_tier1))

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 
 from eval.experiments.clips import Clips, Parts, make_parts, retitle
-from eval.experiments.learning import TIERS, Learned, learn, model_config
+from eval.experiments.learning import TIERS, learn, model_config
 from eval.experiments.results import Collector, Measure, Row
-from eval.experiments.scale import Scale
-from eval.experiments.scores import accuracy
+from eval.experiments.scale import OnStep, Scale
+from eval.experiments.tier_scores import tier_accuracy
 from eval.experiments.world import Difficulty
 from matcher.fusion.config import Absence
 from matcher.fusion.features import MODALITIES
-
-OnStep = Callable[[str], None]
 
 SHORTCUT_MEASURES = tuple(
     Measure(f"tier {tier} {title}", is_drawn=tier == 3, is_shown=tier > 1)
@@ -75,7 +74,7 @@ def run_title_shortcut(seeds: Sequence[int], scale: Scale, on_step: OnStep) -> t
             )  # fmt: skip
             values = {}
             for title, clips in (("with keywords", by_title.test), ("without", without)):
-                for tier, share in tier_accuracy(learned, clips).items():
+                for tier, share in tier_accuracy(learned.probabilities(clips), clips).items():
                     values[f"tier {tier} {title}"] = share
             found.add(name, values)
     return found.rows()
@@ -84,20 +83,19 @@ def run_title_shortcut(seeds: Sequence[int], scale: Scale, on_step: OnStep) -> t
 def run_missing(seeds: Sequence[int], scale: Scale, on_step: OnStep) -> tuple[Row, ...]:
     """Learned tokens against zeros, each with and without modality dropout; modalities taken away at test."""
     found = Collector()
-    absences: tuple[tuple[str, Absence], ...] = (("token", "token"), ("zeros", "zeros"))
     for seed in seeds:
         parts = make_parts(scale.difficulty, seed=seed, sizes=scale.sizes)
         tests = {left: keep_only(parts.test, kept) for left, kept in LEFT.items()}
         for dropped, rate in (("modality dropout", 0.3), ("no dropout", 0.0)):
-            for absence_name, absence in absences:
-                name = f"{dropped}, {absence_name}"
+            for absence in get_args(Absence):
+                name = f"{dropped}, {absence}"
                 on_step(f"seed {seed}: {name}")
                 config = model_config(scale.difficulty, modality_dropout=rate, absence=absence)
                 learned = learn(parts, config, scale.loop, seed=seed, device=scale.device)
                 found.add(name, {
                     f"tier {tier}, {left}": share
                     for left, clips in tests.items()
-                    for tier, share in tier_accuracy(learned, clips).items()
+                    for tier, share in tier_accuracy(learned.probabilities(clips), clips).items()
                 })  # fmt: skip
     return found.rows()
 
@@ -106,12 +104,3 @@ def keep_only(clips: Clips, kept: Sequence[str]) -> Clips:
     """The same clips, of whose other modalities nothing is known."""
     lost = {name: None for name in MODALITIES if name not in kept}
     return replace(clips, features=[replace(one, **lost) for one in clips.features])
-
-
-def tier_accuracy(learned: Learned, clips: Clips) -> dict[int, float]:
-    """Share of clips that are right, by tier."""
-    n_tier1 = learned.difficulty.n_tier1
-    return {
-        tier: accuracy(said, clips.of_tier(tier, n_tier1=n_tier1))
-        for tier, said in learned.probabilities(clips).items()
-    }

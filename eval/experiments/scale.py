@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from eval.experiments.clips import Sizes
 from eval.experiments.world import Difficulty
 from matcher.training.fusion_loop import LoopConfig
+
+#: Told in words what an experiment is doing.
+OnStep = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.experiments.clips import Parts
+from eval.experiments.clips import Clips, Parts
 from eval.experiments.scores import (
     accuracy,
     brier_score,
@@ -18,6 +18,16 @@ from eval.experiments.scores import (
 )
 
 Floats = NDArray[np.float64]
+
+
+def tier_accuracy(said: Mapping[int, Floats], clips: Clips) -> dict[int, float]:
+    """Share of clips whose likeliest class is theirs, by tier.
+
+    Args:
+        said: By tier (B, C) probabilities.
+        clips: B of them.
+    """
+    return {tier: accuracy(found, clips.of_tier(tier)) for tier, found in said.items()}
 
 
 def tier_scores(
@@ -31,17 +41,16 @@ def tier_scores(
             which the test part's are calibrated, all but "ECE before"; nothing is where None.
         on_test: By tier probabilities of the test part.
     """
-    n_tier1 = parts.world.difficulty.n_tier1
     values = {}
     for tier in on_test:
-        classes = parts.test.of_tier(tier, n_tier1=n_tier1)
+        classes = parts.test.of_tier(tier)
         values[f"tier {tier}"] = accuracy(on_test[tier], classes)
         values[f"tier {tier} ECE before"] = top_calibration_error(on_test[tier], classes)
         said = on_test[tier]
         if on_validation is not None:
-            labels = parts.validation.of_tier(tier, n_tier1=n_tier1, labelled=True)
+            labels = parts.validation.of_tier(tier, labelled=True)
             said = with_temperature(said, fit_temperature(on_validation[tier], labels))
-            own = parts.validation.of_tier(tier, n_tier1=n_tier1)
+            own = parts.validation.of_tier(tier)
             clean = with_temperature(on_test[tier], fit_temperature(on_validation[tier], own))
             values[f"tier {tier} ECE, clean"] = top_calibration_error(clean, classes)
         values[f"tier {tier} log loss"] = log_loss(said, classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from eval.experiments.clips import Clips, Parts, make_parts
 from eval.experiments.learning import TIERS, Learned, learn, model_config
 from eval.experiments.results import Collector, Measure, Row
-from eval.experiments.scale import Scale
+from eval.experiments.scale import OnStep, Scale
 from matcher.category_head import TierHead
 from matcher.training.category_heads import HeadOrigin, train_head
 from matcher.training.head_config import HeadTraining
 
-OnStep = Callable[[str], None]
 Ints = NDArray[np.int64]
 #: So many categories are new at once: with one alone, its 40 test clips would decide.
 N_NEW = 3
@@ -38,7 +37,6 @@ def run_tiers(seeds: Sequence[int], scale: Scale, on_step: OnStep) -> tuple[Row,
     "Changed" is the share of test clips of old categories whose answer on a tier is another than before.
     """
     found = Collector()
-    n_tier1 = scale.difficulty.n_tier1
     for seed in seeds:
         parts = make_parts(scale.difficulty, seed=seed, sizes=scale.sizes)
         new = new_categories(scale.difficulty.n_classes[2], seed=seed)
@@ -53,22 +51,22 @@ def run_tiers(seeds: Sequence[int], scale: Scale, on_step: OnStep) -> tuple[Row,
         is_old = ~np.isin(parts.train.tier3, new)
         heads = {tier: _head(embedded["train"], parts.train, is_old, tier, scale, seed) for tier in TIERS}
         heads_before = {tier: _said(heads[tier], embedded["test"]) for tier in TIERS}
-        found.add("before, one model", _scores(said_before, None, parts.test, new, n_tier1))
-        found.add("before, a head a tier", _scores(heads_before, None, parts.test, new, n_tier1))
+        found.add("before, one model", _scores(said_before, None, parts.test, new))
+        found.add("before, a head a tier", _scores(heads_before, None, parts.test, new))
         for name, start, again in (
             ("all retrained", None, seed + 1000), ("all trained on", one_model, seed),
         ):  # fmt: skip
             on_step(f"seed {seed}: {name}")
             model = learn(parts, config, scale.loop, seed=again, device=scale.device, start=start)
             said = _answers_of(model, parts.test)
-            found.add(name, _scores(said, said_before, parts.test, new, n_tier1, model.seconds))
+            found.add(name, _scores(said, said_before, parts.test, new, model.seconds))
         on_step(f"seed {seed}: the tier's head")
         clock = time.perf_counter()
         everyone = np.ones(len(parts.train), dtype=bool)
         head = _head(embedded["train"], parts.train, everyone, 3, scale, seed)
         seconds = time.perf_counter() - clock
         said = {**heads_before, 3: _said(head, embedded["test"])}
-        found.add("tier 3's head alone", _scores(said, heads_before, parts.test, new, n_tier1, seconds))
+        found.add("tier 3's head alone", _scores(said, heads_before, parts.test, new, seconds))
     return found.rows()
 
 
@@ -96,7 +94,7 @@ def _head(
 ) -> TierHead:
     """A head of a tier on frozen embeddings (B, D), of the clips where ``rows`` is true."""
     difficulty = scale.difficulty
-    labels = clips.of_tier(tier, n_tier1=difficulty.n_tier1, labelled=True)
+    labels = clips.of_tier(tier, labelled=True)
     targets = np.eye(difficulty.n_classes[tier - 1], dtype=np.float32)[labels]
     names = tuple("/".join(["any"] * (tier - 1) + [str(number)]) for number in range(targets.shape[1]))
     # A head for every category that is shown at all, as the one model has.
@@ -116,7 +114,6 @@ def _scores(
     before: dict[int, Ints] | None,
     clips: Clips,
     new: Ints,
-    n_tier1: int,
     seconds: float = 0.0,
 ) -> dict[str, float]:
     is_new = np.isin(clips.tier3, new)
@@ -124,8 +121,8 @@ def _scores(
     values = {
         "tier 3, old categories": float(is_right[~is_new].mean()),
         "tier 3, new ones": float(is_right[is_new].mean()),
-        "tier 2": float((said[2] == clips.of_tier(2, n_tier1=n_tier1)).mean()),
-        "tier 1": float((said[1] == clips.of_tier(1, n_tier1=n_tier1)).mean()),
+        "tier 2": float((said[2] == clips.of_tier(2)).mean()),
+        "tier 1": float((said[1] == clips.of_tier(1)).mean()),
     }
     if before is not None:
         for tier in TIERS:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eval.experiments.clips import Clips, Parts, make_clips, make_programs
+from eval.experiments.clips import Clips, Parts, draw_parts
 from eval.experiments.learning import learn, model_config
 from eval.experiments.results import Collector, Measure, Row
-from eval.experiments.scale import Scale
+from eval.experiments.scale import OnStep, Scale
 from eval.experiments.world import Difficulty, World, make_world, unit_directions
 
-OnStep = Callable[[str], None]
 COMMON, RARE = 0, 1
 OVERSAMPLING = (1, 5, 20)
 
@@ -97,15 +96,11 @@ def make_twins(difficulty: Difficulty, cosine: float, sizes: TwinSizes, *, seed:
         (max(2, sizes.common // 5), max(2, sizes.rare // 5), max(2, sizes.other // 5), sizes.clips),
         (sizes.test, sizes.test, max(1, sizes.test // 15), sizes.test_clips),
     )
-    made = []
-    first_id = 0
-    for number, (common, rare, other, clips) in enumerate(counts):
-        rng = np.random.default_rng([seed, 20 + number])
-        classes = np.concatenate([np.repeat([COMMON, RARE], [common, rare]), np.repeat(others, other)])
-        programs = make_programs(world, classes, rng, first_id=first_id)
-        made.append(make_clips(world, programs, clips, rng))
-        first_id += len(programs)
-    return Parts(world, *made)
+    asked = [
+        (np.concatenate([np.repeat([COMMON, RARE], [common, rare]), np.repeat(others, other)]), clips)
+        for common, rare, other, clips in counts
+    ]
+    return draw_parts(world, asked, seed=seed, stream=20)
 
 
 def alike(world: World, cosine: float, *, seed: int) -> World:

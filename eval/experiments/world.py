@@ -128,6 +128,11 @@ class Difficulty:
         return self.n_tier1, self.n_tier1 * N_CHILDREN, self.n_tier1 * N_CHILDREN**2
 
     @property
+    def n_sounds(self) -> int:
+        """W: what all classes share, the music of each tier-1 class, the sound of each tier-2 class."""
+        return self.n_generic + self.n_tier1 * (1 + N_CHILDREN)
+
+    @property
     def dimensions(self) -> tuple[int, int, int]:
         """Of picture, sound and text."""
         return self.d_picture, self.d_sound, self.d_text
@@ -145,8 +150,6 @@ class World:
         sound_shares: (C3, W).
         uploader_looks: (n_uploaders, d_picture) unit rows.
         uploader_sounds: (n_uploaders, d_sound) unit rows.
-        is_set2: (C1,) bool: the tier-1 classes whose children are told by pairs of cues.
-        is_set3: (C1,) bool: those whose grandchildren are.
         words: Of the titles.
     """
 
@@ -157,8 +160,6 @@ class World:
     sound_shares: NDArray[np.float64]
     uploader_looks: NDArray[np.float64]
     uploader_sounds: NDArray[np.float64]
-    is_set2: NDArray[np.bool_]
-    is_set3: NDArray[np.bool_]
     words: Words
 
 
@@ -187,12 +188,10 @@ def make_world(difficulty: Difficulty, *, seed: int) -> World:
         difficulty,
         scenes=_scenes(difficulty, rng),
         scene_shares=_scene_shares(difficulty, is_set2, is_set3),
-        sounds=unit_directions(rng, difficulty.n_generic + 4 * n1, difficulty.d_sound),
+        sounds=unit_directions(rng, difficulty.n_sounds, difficulty.d_sound),
         sound_shares=_sound_shares(difficulty),
         uploader_looks=unit_directions(rng, difficulty.n_uploaders, difficulty.d_picture),
         uploader_sounds=unit_directions(rng, difficulty.n_uploaders, difficulty.d_sound),
-        is_set2=is_set2,
-        is_set3=is_set3,
         words=make_words(difficulty.n_classes, rng),
     )
 
@@ -245,7 +244,7 @@ def _scene_shares(
 def _sound_shares(difficulty: Difficulty) -> NDArray[np.float64]:
     """(C3, W): generic sounds, music of tier 1, sounds of tier 2."""
     n1, n_generic = difficulty.n_tier1, difficulty.n_generic
-    n_sounds = n_generic + 4 * n1
+    n_sounds = difficulty.n_sounds
     shares = np.full((difficulty.n_classes[2], n_sounds), difficulty.stray_share / n_sounds)
     everyone = np.arange(len(shares))
     shares[everyone, n_generic + parents(1, n1)] += difficulty.sound_tier1_share

@@ -201,6 +201,11 @@ def make_clip_model(config: ClipModelConfig, *, seed: int) -> ClipModel:
         return ClipModel(config)
 
 
+def n_parameters(model: nn.Module) -> int:
+    """Numbers that a model learns."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def make_pooling(config: FramesConfig) -> nn.Module:
     """The pooling that a configuration names: (B, T, d) and (B, T) → (B, d_out)."""
     d, d_out = config.d, config.d_out

@@ -17,7 +17,7 @@ import torch
 from index.files import write_atomically
 from index.rows import now_utc
 from matcher.errors import InputError
-from matcher.fusion.clip_model import ClipModel
+from matcher.fusion.clip_model import ClipModel, n_parameters
 from matcher.fusion.config import ClipModelConfig, FramesConfig, HeadConfig
 from matcher.fusion.model_file import save_clip_model
 from matcher.training.contrastive import fit_contrastive
@@ -192,7 +192,7 @@ def card_of(
         "figures": figures,
         "settings": {**training.loop.to_words(), "start_epochs": training.start_epochs},
         "model": model.config.to_words(),
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": n_parameters(model),
         "history": {name: history.to_words() for name, history in histories.items()},
     }
 
