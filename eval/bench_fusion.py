@@ -32,7 +32,7 @@ from index.rows import FeatureRecord
 from matcher.fusion.clip_model import ClipModel, n_parameters
 from matcher.fusion.config import ClipModelConfig, HeadConfig
 from matcher.training.fusion_data import ArraySource, ClassLists, ClipSource, Labelled, Targets
-from matcher.training.fusion_loop import LabelledBatch, LoopConfig, Step, answers, fit
+from matcher.training.fusion_loop import LabelledBatch, LoopConfig, answers, fit
 from matcher.training.raw_steps import raw_inference, raw_step, use_threads, where
 from matcher.training.store_source import StoreSource
 
@@ -214,7 +214,7 @@ def bench_fusion(
     config = bench_config() if config is None else config
     on_step(f"keeping {clips} clips")
     stored = _make_store(folder / "store", clips, frames, config)
-    memory = ArraySource(stored.read(np.arange(clips)), config.dimensions, dtype=np.float16)
+    memory = ArraySource(stored().read(np.arange(clips)), config.dimensions, dtype=np.float16)
     model = ClipModel(config)
     ways = {
         **_inference(model, memory, stored, device, precision),
@@ -241,7 +241,7 @@ Way = Callable[[], tuple[int, float, float]]
 def _inference(
     model: ClipModel,
     memory: ArraySource,
-    stored: StoreSource,
+    stored: Callable[[], StoreSource],
     device: str,
     precision: Literal["auto", "fp32", "bf16"],
 ) -> dict[str, Way]:
@@ -249,7 +249,7 @@ def _inference(
     batches = [memory.batch(np.arange(start, min(start + _BATCH, n))) for start in range(0, n, _BATCH)]
 
     def from_store() -> None:
-        for _ in answers(model, stored, batch_size=_BATCH, device=device, precision=precision):
+        for _ in answers(model, stored(), batch_size=_BATCH, device=device, precision=precision):
             pass
 
     def ready(chosen: Literal["auto", "fp32", "bf16"] | None) -> Way:
@@ -266,7 +266,7 @@ def _inference(
 def _training(
     config: ClipModelConfig,
     memory: ArraySource,
-    stored: StoreSource,
+    stored: Callable[[], StoreSource],
     steps: int,
     batch_size: int,
     device: str,
@@ -291,30 +291,23 @@ def _training(
         step()  # the optimizer's state is made in the first
         return _timed(steps * batch_size, lambda: [step() for _ in range(steps)])
 
-    def looped(source: ClipSource) -> Way:
-        # One more step than counts, and whole batches.
-        shown = Labelled(source, targets, np.resize(rows, (steps + 1) * batch_size))
-        return lambda: _loop_time(config, shown, loop, device)
+    def looped(source: Callable[[], ClipSource]) -> Way:
+        shown = np.resize(rows, steps * batch_size)
+
+        def run() -> tuple[int, float, float]:
+            model, labelled = ClipModel(config), Labelled(source(), targets, shown)
+            # The first batch counts, too: it waits for all blocks that are mixed to be read.
+            return _timed(
+                len(shown), lambda: fit(model, labelled, None, loop, device=device, has_statistics=True)
+            )
+
+        return run
 
     return {
         _RAW: bare,
-        "training: loop, from memory": looped(memory),
+        "training: loop, from memory": looped(lambda: memory),
         "training: loop, from the store": looped(stored),
     }
-
-
-def _loop_time(
-    config: ClipModelConfig, shown: Labelled, loop: LoopConfig, device: str
-) -> tuple[int, float, float]:
-    """The time between the first step of an epoch and its last."""
-    at: list[tuple[float, float]] = []
-
-    def on_step(_: Step) -> None:
-        at.append((time.perf_counter(), time.process_time()))
-
-    fit(ClipModel(config), shown, None, loop, device=device, on_step=on_step, has_statistics=True)
-    clips = (len(at) - 1) * loop.batch_size
-    return clips, at[-1][0] - at[0][0], at[-1][1] - at[0][1]
 
 
 def _timed(clips: int, run: Callable[[], Any]) -> tuple[int, float, float]:
@@ -323,8 +316,8 @@ def _timed(clips: int, run: Callable[[], Any]) -> tuple[int, float, float]:
     return clips, time.perf_counter() - clock, time.process_time() - cpu
 
 
-def _make_store(path: Path, n: int, frames: int, config: ClipModelConfig) -> StoreSource:
-    """A store of ``n`` clips with random features."""
+def _make_store(path: Path, n: int, frames: int, config: ClipModelConfig) -> Callable[[], StoreSource]:
+    """A store of ``n`` clips with random features; each call gives a source that has read nothing yet."""
     catalog = Catalog.create(path, ModelInfo("bench", "bench", config.picture.d))
     rng = np.random.default_rng(0)
     d_picture, d_sound, d_text = config.dimensions
@@ -345,8 +338,7 @@ def _make_store(path: Path, n: int, frames: int, config: ClipModelConfig) -> Sto
             )  # fmt: skip
     catalog.refresh()
     reader = catalog.feature_reader(("picture", "sound", "text"))
-    # Nothing kept between rounds: each reads the store again.
-    return StoreSource(reader, config.dimensions, keep=4)
+    return lambda: StoreSource(reader, config.dimensions)
 
 
 def table_rows(bench: FusionBench) -> list[tuple[str, ...]]:

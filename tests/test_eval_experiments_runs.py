@@ -15,7 +15,7 @@ from eval.experiments.catalogue import EXPERIMENTS, run_at, run_experiment, writ
 from eval.experiments.clips import Sizes, make_parts
 from eval.experiments.fusion_parts import matched
 from eval.experiments.growth import GrowthDifficulty, ProgramWorld, Retrieval, SoftmaxClassifier
-from eval.experiments.learning import learn, model_config, shown_order
+from eval.experiments.learning import learn, model_config
 from eval.experiments.modalities_run import LEFT, collected_by_title, keep_only
 from eval.experiments.results import Result
 from eval.experiments.scale import Scale
@@ -163,15 +163,6 @@ def test_going_on_from_a_model_leaves_it_as_it_was() -> None:
     second = learn(parts, model_config(HARD), TINY.loop, seed=0, start=first)
     np.testing.assert_array_equal(first.embed(parts.test), before)
     assert not np.array_equal(second.embed(parts.test), before)
-
-
-def test_more_clips_than_the_loop_mixes_are_put_in_random_order_first() -> None:
-    few, many = shown_order(8192, seed=0), shown_order(8193, seed=0)
-    assert few.tolist() == list(range(8192))
-    assert sorted(many.tolist()) == list(range(8193))
-    # Each stretch that is read together holds clips of all eighths, as it would not by class.
-    assert all(len(set(part // 1025)) == 8 for part in np.split(many[:8192], 16))
-    assert not np.array_equal(many, shown_order(8193, seed=1))
 
 
 def test_retrieval_votes_as_brute_force_does() -> None:

@@ -61,6 +61,31 @@ def test_rows_of_a_window_lie_in_few_blocks() -> None:
         assert (np.diff(window) < 0).mean() > 0.4, "and are mixed"
 
 
+@pytest.mark.parametrize(
+    ("n_blocks", "windows"), [(16, [16]), (17, [9, 8]), (33, [11, 11, 11]), (35, [12, 12, 11])]
+)
+def test_windows_differ_by_at_most_one_block(n_blocks: int, windows: list[int]) -> None:
+    """No epoch ends with a window of one block, whose rows would meet none but each other."""
+    for epoch in range(5):
+        order = sampler(4 * n_blocks, 8, seed=1, block=4, window=16).order(epoch) // 10
+        shown = np.split(order, 4 * np.cumsum(windows)[:-1])
+        assert [len(set((rows // 4).tolist())) for rows in shown] == windows
+        assert all((np.diff(rows) < 0).mean() > 0.3 for rows in shown), "each is mixed"
+
+
+def test_rows_that_lie_by_class_meet_those_of_nearly_all_others() -> None:
+    """Of 36 classes of 320 rows each, 11,520 in all, which are more than are mixed at once."""
+    one = BlockSampler(np.arange(36 * 320), batch_size=512, seed=0)
+    assert one.block * one.window < len(one.rows)
+    for epoch in range(10):
+        windows = np.split(one.order(epoch) // 320, 2)
+        counts = np.array([np.bincount(window, minlength=36) for window in windows])
+        # Five blocks to a class: by chance one class in 16 is in one window alone.
+        assert ((counts > 0).sum(axis=1) >= 30).all()
+        batches = [len(set((rows // 320).tolist())) for rows in one.epoch(epoch)]
+        assert min(batches[:-1]) >= 30
+
+
 def test_epochs_and_seeds_differ_and_nothing_else_does() -> None:
     def order(seed: int, epoch: int) -> list[int]:
         return sampler(200, 10, seed=seed, block=8).order(epoch).tolist()

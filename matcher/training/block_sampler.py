@@ -12,17 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Consecutive rows that stay together until they are mixed; what a source reads at once.
-BLOCK = 512
+BLOCK = 64
 #: Blocks that are mixed with each other, and that a source should keep.
-WINDOW = 16
+WINDOW = 128
 
 
 class BlockSampler:
     """Batches of rows, epoch after epoch.
 
-    The rows are cut into blocks of consecutive ones and the blocks are shuffled; then the rows of every
-    :data:`WINDOW` blocks are mixed. So a batch is drawn from ``WINDOW`` large reads, not from as many as it
-    has clips, and two rows can meet wherever they lie.
+    The rows are cut into blocks of consecutive ones and the blocks are shuffled; then the rows of at most
+    :data:`WINDOW` blocks at a time are mixed, in windows as even as can be. So rows are read a block at a
+    time, in no order, and two can meet wherever they lie. Blocks are small and windows hold many, as clips
+    often lie by class: a window of few large blocks would hold few classes.
 
     What an epoch shows follows from the seed and the epoch's number alone: the position, in batches, is all
     that a training must remember to go on exactly where it stopped.
@@ -41,7 +42,7 @@ class BlockSampler:
         rank: Which of ``world_size`` processes this is. Each gets its even share of every batch.
         world_size: How many processes share a step.
         block: Rows of a block.
-        window: Blocks that are mixed.
+        window: Blocks that are mixed, at most.
 
     Raises:
         ValueError: A batch would leave a process without two clips.
@@ -95,10 +96,8 @@ class BlockSampler:
         shown = self._shown(rng)  # places in ``rows``
         blocks = rng.permutation(math.ceil(len(shown) / self.block))
         order: list[NDArray[np.int64]] = []
-        for first in range(0, len(blocks), self.window):
-            mixed = np.concatenate(
-                [shown[b * self.block : (b + 1) * self.block] for b in blocks[first : first + self.window]]
-            )
+        for some in np.array_split(blocks, math.ceil(len(blocks) / self.window)):
+            mixed = np.concatenate([shown[b * self.block : (b + 1) * self.block] for b in some])
             order.append(mixed[self._mix(mixed, rng)])
         return self.rows[np.concatenate(order)]
 

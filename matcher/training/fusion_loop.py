@@ -18,6 +18,7 @@ from matcher.fusion.batch import ClipBatch
 from matcher.fusion.clip_model import ClipModel, summed_loss
 from matcher.fusion.experts import binary_loss
 from matcher.fusion.features import MODALITIES, ModalityState
+from matcher.training.block_sampler import BLOCK
 from matcher.training.clip_views import fewer_rows
 from matcher.training.fusion_data import Labelled, read_batch
 from matcher.training.inference import Answered, answer, answers, embed
@@ -45,7 +46,7 @@ __all__ = [
 #: Clips whose features give each modality its scale.
 STATISTICS_CLIPS = 4096
 #: Consecutive ones that are drawn together, so that a source on disk reads in pieces.
-_STATISTICS_BLOCK = 64
+_STATISTICS_BLOCK = BLOCK
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from matcher.errors import InputError
 from matcher.training.loop_records import Epoch, epoch_of_words
 
 #: Raise it when the same file would go on in another way, so that older ones are refused.
-REVISION = 1
+REVISION = 2
 
 
 @dataclass
