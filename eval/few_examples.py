@@ -21,18 +21,18 @@ from matcher.category_examples import ExampleBank
 from matcher.encoders.base import unit_rows
 from matcher.taxonomy import Taxonomy
 from matcher.training.category_heads import HeadOrigin, train_head
-from matcher.training.head_config import AugmentationConfig, HeadTraining
+from matcher.training.head_config import AugmentationConfig, HeadTraining, augmentation_of
 from matcher.training.likeness import fit_likeness, fit_metric
 
 #: In the order of the table. "examples" trains nothing.
 METHODS: dict[str, AugmentationConfig | None] = {
     "nearest examples": None,
     "nearest examples, plain metric": None,
-    "head": AugmentationConfig(),
-    "head, mix-up": AugmentationConfig(mixup=0.3),
-    "head, lost dimensions": AugmentationConfig(dropout=0.3),
-    "head, class noise": AugmentationConfig(noise=1.0),
-    "head, all three": AugmentationConfig(mixup=0.3, dropout=0.3, noise=1.0),
+    "head": augmentation_of(()),
+    "head, mix-up": augmentation_of(["mixup"]),
+    "head, lost dimensions": augmentation_of(["dropout"]),
+    "head, class noise": augmentation_of(["noise"]),
+    "head, all three": augmentation_of(["mixup", "dropout", "noise"]),
 }
 
 

@@ -24,6 +24,7 @@ from matcher.background import Background
 from matcher.decision import FEATURES, SIGHT_FEATURES, SoundWeights, Weights
 from matcher.encoders.base import ModelInfo
 from matcher.errors import StoreError
+from matcher.tensor_file import metadata_of
 
 #: Name of the file in a store.
 FILE_NAME = "calibration.safetensors"
@@ -138,7 +139,7 @@ class Calibration:
 
         try:
             tensors = load(content)
-            words = json.loads(_metadata(content)["calibration"])
+            words = json.loads(metadata_of(content)["calibration"])
             if words["revision"] != REVISION or words["features"] != list(FEATURES):
                 raise StoreError(f"{name} is of another version of the program; run: matcher calibrate")
             return cls(
@@ -158,13 +159,6 @@ def _unreadable(name: str, error: Exception) -> StoreError:
     return StoreError(
         f"{name} is no calibration that can be read ({error}); remove it, or run: matcher calibrate"
     )
-
-
-def _metadata(content: bytes) -> dict[str, str]:
-    """The words of a safetensors file: in its JSON header, whose length the first eight bytes say."""
-    n = int.from_bytes(content[:8], "little")
-    words: dict[str, str] = json.loads(content[8 : 8 + n]).get("__metadata__") or {}
-    return words
 
 
 def _sound_of(

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from matcher.category_examples import ExampleBank, check_model
 from matcher.category_head import Floats, TierHead
 from matcher.errors import InputError
-from matcher.inputs import TIERS, one_line
+from matcher.inputs import TIERS, listed, one_line
 from matcher.taxonomy import Category, Taxonomy
 
 Basis = Literal["head", "examples", "program"]
@@ -46,8 +46,6 @@ EXAMPLES_FILE = "examples.safetensors"
 #: Other answers that are worth a line have at least this probability; so many a tier.
 LEAST_ALTERNATIVE = 0.05
 N_ALTERNATIVES = 3
-#: Classes that a note lists before it says how many more there are.
-_LISTED = 5
 
 
 def head_file(tier: int) -> str:
@@ -194,10 +192,9 @@ class CategoryModel:
         for one, name in self._parts():
             lost = [path for path in one.class_paths if self.taxonomy.find(path) is None]
             if lost:
-                more = f" and {len(lost) - _LISTED} more" if len(lost) > _LISTED else ""
                 lines.append(
                     f"{name} knows {len(lost)} categories that are not in taxonomy {self.taxonomy.label} and"
-                    f" are left out: {', '.join(lost[:_LISTED])}{more}"
+                    f" are left out: {listed(lost)}"
                 )
         return tuple(lines)
 
@@ -397,26 +394,8 @@ def category_words(
         taxonomy: ``name@version``.
     """
     return {
-        "tiers": [
-            {
-                "tier": one.tier,
-                "name": None if one.category is None else one.category.name,
-                "path": None if one.category is None else one.category.path,
-                "confidence": _rounded(one.confidence),
-                "basis": one.basis,
-            }
-            for one in prediction.tiers
-        ],
-        "alternatives": [
-            {
-                "tier": one.category.tier,
-                "name": one.category.name,
-                "path": one.category.path,
-                "confidence": _rounded(one.confidence),
-                "basis": one.basis,
-            }
-            for one in prediction.alternatives
-        ],
+        "tiers": [_answer_words(one, one.tier) for one in prediction.tiers],
+        "alternatives": [_answer_words(one, one.category.tier) for one in prediction.alternatives],
         "program": None
         if evidence is None
         else {"path": evidence.path or None, "agrees": evidence.agrees, "tiers": list(evidence.tiers)},
@@ -426,6 +405,12 @@ def category_words(
     }
 
 
-def _rounded(confidence: float | None) -> float | None:
-    """With the six digits that confidences are shown with."""
-    return None if confidence is None else round(confidence, 6)
+def _answer_words(one: TierAnswer | Alternative, tier: int) -> dict[str, Any]:
+    return {
+        "tier": tier,
+        "name": None if one.category is None else one.category.name,
+        "path": None if one.category is None else one.category.path,
+        # With the six digits that confidences are shown with.
+        "confidence": None if one.confidence is None else round(one.confidence, 6),
+        "basis": one.basis,
+    }

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.files import write_atomically
-from matcher.category_head import Floats, logistic, pack, read_file, unpack, unreadable
+from matcher.category_head import Floats, logistic
 from matcher.encoders.base import unit_rows
 from matcher.errors import InputError
 from matcher.inputs import one_line
+from matcher.tensor_file import pack, read_file, unpack, unreadable
 
 #: Raise it when the same numbers would give other answers.
 REVISION = "1"
@@ -101,12 +103,16 @@ class ExampleBank:
     @cached_property
     def class_paths(self) -> tuple[str, ...]:
         """(C,) its classes, in the order of their first example."""
-        return tuple(dict.fromkeys(self.paths))
+        return tuple(self._counted)
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
         """(C,) examples of each class."""
-        return np.array([self.paths.count(path) for path in self.class_paths], dtype=np.int64)
+        return np.array([*self._counted.values()], dtype=np.int64)
+
+    @cached_property
+    def _counted(self) -> Counter[str]:
+        return Counter(self.paths)
 
     def add(self, vectors: NDArray[np.float32], paths: Sequence[str]) -> ExampleBank:
         """One with more examples, answering from now on.
@@ -178,16 +184,8 @@ class ExampleBank:
         Raises:
             InputError: There is no such file, or it is no bank of this version of the program.
         """
-        return cls.of_bytes(read_file(path, "bank of examples"), one_line(str(path)))
-
-    @classmethod
-    def of_bytes(cls, content: bytes, name: str) -> ExampleBank:
-        """Read what :meth:`to_bytes` gave; ``name`` says in messages where it is from.
-
-        Raises:
-            InputError: It is no bank of this version of the program.
-        """
-        words, tensors = unpack(_KEY, REVISION, content, name)
+        name = one_line(str(path))
+        words, tensors = unpack(_KEY, REVISION, read_file(path, "bank of examples"), name)
         try:
             return cls(
                 tensors["vectors"],

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.files import write_atomically
-from matcher.errors import InputError
 from matcher.inputs import TIERS, one_line
+from matcher.tensor_file import pack, read_file, unpack, unreadable
 
 #: Raise it when the same numbers would give other answers, so that older files are refused.
 REVISION = "1"
@@ -181,16 +181,8 @@ class TierHead:
         Raises:
             InputError: There is no such file, it is no head, or of another version of the program.
         """
-        return cls.of_bytes(read_file(path, "category head"), one_line(str(path)))
-
-    @classmethod
-    def of_bytes(cls, content: bytes, name: str) -> TierHead:
-        """Read what :meth:`to_bytes` gave; ``name`` says in messages where it is from.
-
-        Raises:
-            InputError: It is no head, or of another version of the program.
-        """
-        words, tensors = unpack(_KEY, REVISION, content, name)
+        name = one_line(str(path))
+        words, tensors = unpack(_KEY, REVISION, read_file(path, "category head"), name)
         try:
             words["class_paths"] = tuple(words["class_paths"])
             return cls(center=tensors.pop("center"), offsets=tensors.pop("offsets"), weights=tensors, **words)
@@ -238,56 +230,3 @@ def logistic(log_odds: Floats) -> Floats:
     """Probabilities of log odds, without overflow."""
     p: Floats = np.exp(-np.logaddexp(0.0, -log_odds))
     return p
-
-
-def pack(key: str, revision: str, words: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> bytes:
-    """A safetensors file with ``words`` under ``key`` of its metadata."""
-    from safetensors.numpy import save
-
-    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    return save(contiguous, metadata={key: json.dumps({"revision": revision, **words})})
-
-
-def unpack(
-    key: str, revision: str, content: bytes, name: str
-) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
-    """The words and tensors that :func:`pack` took.
-
-    Raises:
-        InputError: It is no such file, or of another version of the program.
-    """
-    from safetensors.numpy import load
-
-    try:
-        tensors = load(content)
-        n = int.from_bytes(content[:8], "little")
-        words: dict[str, Any] = json.loads(json.loads(content[8 : 8 + n])["__metadata__"][key])
-        found = words.pop("revision")
-    except Exception as error:  # parsing raises anything on a foreign file
-        raise unreadable(name, error) from error
-    if found != revision:
-        raise InputError(f"{name} is of another version of the program; run: matcher train categories")
-    return words, tensors
-
-
-def read_file(path: Path, what: str) -> bytes:
-    """The content of ``path``.
-
-    Raises:
-        InputError: It cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"cannot read the {what} {one_line(str(path))} ({error.strerror}); give one that"
-            " `matcher train categories` wrote"
-        ) from error
-
-
-def unreadable(name: str, error: Exception) -> InputError:
-    """The refusal of a damaged or foreign file."""
-    return InputError(
-        f"{name} cannot be read ({one_line(str(error))}); wanted a safetensors file as"
-        " `matcher train categories` writes it"
-    )

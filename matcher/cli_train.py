@@ -245,6 +245,8 @@ def models_use(
             assert model is not None
             with progress_bar("embedding", len(catalog.programs())) as bar:
                 used = use_embeddings(writer, settings, model, on_program=bar.step)
+    for note in used.notes:
+        say(note)
     if json:
         print_json(dict(vars(used)))
         return

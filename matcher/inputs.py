@@ -76,6 +76,12 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
 
 
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """``names`` with commas between, in one line; of more than ``most`` the first, and how many more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(one_line(name) for name in names[:most]) + more
+
+
 def program_job(
     program_id: str, paths: Sequence[Path], *, title: str, aliases: Sequence[str], categories: Sequence[str]
 ) -> ProgramJob:

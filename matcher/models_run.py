@@ -88,6 +88,7 @@ class NowUsed:
         programs: Whose embeddings were made anew.
         embeddings: How many.
         fitted: Stretches that the confidence of related programs was fitted on; 0 where that is as shipped.
+        notes: What a person should know of it, a line each.
     """
 
     use: str
@@ -96,6 +97,7 @@ class NowUsed:
     programs: int = 0
     embeddings: int = 0
     fitted: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def use_embeddings(
@@ -206,7 +208,7 @@ def use_categories(writer: Writer, what: str) -> NowUsed:
         )
     name = keep_categories(catalog.place, source) if Path(what).is_dir() else what
     replace(used, categories=name).write(catalog.place)
-    return NowUsed("categories", name, model.fingerprint)
+    return NowUsed("categories", name, model.fingerprint, notes=model.notes)
 
 
 # ---------------------------------------------------------------- compare

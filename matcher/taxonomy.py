@@ -28,11 +28,11 @@ import hashlib
 import json
 import tomllib
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,8 @@ SEPARATOR = ";"
 _TOP_KEYS = ("name", "version", "tiers", "category")
 _NODE_KEYS = ("name", "aliases", "category")
 _NEAREST = 3
+#: Names whose form for comparing is kept: those of a taxonomy and of its labels, which come again and again.
+_KEPT_KEYS = 65536
 
 
 @dataclass(frozen=True)
@@ -216,10 +218,6 @@ class Taxonomy:
             raise ValueError(f"tier must be from 1 to {TIERS}, got {tier}")
         return self._tiers[tier - 1]
 
-    def parent_of(self, category: Category) -> Category | None:
-        """The one above; None on tier 1."""
-        return self._by_path[_path_key(category.names[:-1])] if category.tier > 1 else None
-
     def children_of(self, category: Category) -> tuple[Category, ...]:
         """Those right below, in the order of the file."""
         return self._children.get(category.path, ())
@@ -341,82 +339,6 @@ class Taxonomy:
         return found
 
 
-@dataclass(frozen=True)
-class Change:
-    """One difference between two versions.
-
-    Attributes:
-        kind: A category is "renamed" where one of the names is an alias of the other category, and "moved"
-            where it stands under another parent.
-        old: Path before; "" where it was added.
-        new: Path after; "" where it was removed.
-    """
-
-    kind: Literal["added", "removed", "renamed", "moved"]
-    old: str
-    new: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {' → '.join(path for path in (self.old, self.new) if path)}"
-
-
-def compare(old: Taxonomy, new: Taxonomy) -> tuple[Change, ...]:
-    """What became of every category from one version to another.
-
-    What is below a renamed or a moved category is no change of its own.
-
-    Returns:
-        In the order of the new file, then what was removed in the order of the old one.
-    """
-    became: dict[str, str] = {"": ""}  # old path → new path
-    changes: dict[str, Change] = {}
-    for tier in range(1, TIERS + 1):
-        left = list(old.tier(tier))
-        # Who stayed goes first, so that nobody takes another's place.
-        for is_in_place, is_same, kind in _WAYS:
-            taken = set(became.values())
-            for after in (one for one in new.tier(tier) if one.path not in taken):
-                before = next(
-                    (
-                        one
-                        for one in left
-                        if is_same(one, after)
-                        and (not is_in_place or became.get(one.parent_path) == after.parent_path)
-                    ),
-                    None,
-                )
-                if before is None:
-                    continue
-                left.remove(before)
-                became[before.path] = after.path
-                if kind is not None:
-                    changes[after.path] = Change(kind, before.path, after.path)
-    kept = set(became.values())
-    listed = [
-        changes[one.path] if one.path in changes else Change("added", "", one.path)
-        for one in new.categories
-        if one.path in changes or one.path not in kept
-    ]
-    return (*listed, *(Change("removed", one.path, "") for one in old.categories if one.path not in became))
-
-
-def _has_same_name(before: Category, after: Category) -> bool:
-    return _key(before.name) == _key(after.name)
-
-
-def _has_same_alias(before: Category, after: Category) -> bool:
-    return after.is_called(before.name) or before.is_called(after.name)
-
-
-#: How a category is found again, the surest way first: under the same parent or not, and by what.
-_WAYS: tuple[tuple[bool, Callable[[Category, Category], bool], Literal["renamed", "moved"] | None], ...] = (
-    (True, _has_same_name, None),
-    (True, _has_same_alias, "renamed"),
-    (False, _has_same_name, "moved"),
-    (False, _has_same_alias, "moved"),
-)
-
-
 def _of_words(words: Mapping[str, Any]) -> Taxonomy:
     """The taxonomy of a parsed file.
 
@@ -505,6 +427,7 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+@lru_cache(maxsize=_KEPT_KEYS)
 def _key(word: str) -> str:
     """What names are compared by: compatibility forms, case and runs of spaces do not count."""
     return " ".join(unicodedata.normalize("NFKC", word).casefold().split())

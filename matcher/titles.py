@@ -14,7 +14,6 @@ Shape letters: none; texts are in the normal form of :mod:`index.names`.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import unicodedata
@@ -70,9 +69,6 @@ class TitleMatch:
 class TitleRarity:
     """How many names hold each gram.
 
-    Scores of kept clips stay comparable while programs come and go where one rarity is frozen, by
-    :meth:`to_json`, and given to every search.
-
     Attributes:
         n: Names counted.
         counts: Of the grams that at least two names hold; any other counts as rare.
@@ -103,27 +99,14 @@ class TitleRarity:
     def _most(self) -> float:
         return math.log(max(self.n, _LEAST_TITLES))
 
-    def to_json(self) -> str:
-        """As :meth:`of_json` reads it."""
-        return json.dumps({"n": self.n, "counts": dict(sorted(self.counts.items()))}, ensure_ascii=False)
 
-    @classmethod
-    def of_json(cls, text: str) -> TitleRarity:
-        """Read what :meth:`to_json` wrote."""
-        words = json.loads(text)
-        return cls(int(words["n"]), {str(gram): int(count) for gram, count in words["counts"].items()})
-
-
-def title_candidates(
-    catalog: Catalog, text: str, *, k: int = 10, rarity: TitleRarity | None = None
-) -> list[TitleMatch]:
+def title_candidates(catalog: Catalog, text: str, *, k: int = 10) -> list[TitleMatch]:
     """The live programs whose title or alias stands in a text, wholly or in part.
 
     Args:
         catalog: As of its last refresh.
         text: A clip's title, description or burned-in text, taken literally; of any length.
         k: At most so many.
-        rarity: None counts over the catalog's names, once for each of its versions (30,000: 0.25 s).
 
     Returns:
         By descending score; of equals those with the longer name first, then the older ones.
@@ -136,13 +119,12 @@ def title_candidates(
     found = catalog.search_titles(text, limit=max(_LEAST_SCORED, _SCORED_A_MATCH * k))
     if not found:
         return []
-    rarity = title_rarity(catalog) if rarity is None else rarity
-    reading = _Text(text)
+    rarity, reading = title_rarity(catalog), _Text(text)
     scored = []
     for record in found:
-        names = [name for name in (record.title, *record.aliases) if name]
+        names = [(normal_form(name), name) for name in (record.title, *record.aliases) if name]
         score, length, name = max(
-            ((reading.score(name, rarity), len(normal_form(name)), name) for name in names),
+            ((reading.score(normal, rarity), len(normal), name) for normal, name in names),
             key=lambda found: found[:2],
         )
         if score > 0:
@@ -152,11 +134,11 @@ def title_candidates(
 
 def title_score(name: str, text: str, rarity: TitleRarity) -> float:
     """How much a text names a program called ``name``, in [0, 1]; see the module's head."""
-    return _Text(text).score(name, rarity)
+    return _Text(text).score(normal_form(name), rarity)
 
 
 def title_rarity(catalog: Catalog) -> TitleRarity:
-    """Counted over all names of the catalog, and kept until it changes."""
+    """Counted over all names of the catalog (30,000: 0.25 s), and kept until it changes."""
     version = catalog.version()
     kept = _RARITIES.get(catalog)
     if kept is None or kept[0] != version:
@@ -179,8 +161,8 @@ class _Text:
         pieces = (next(filter(None, found.groups())) for found in _MARKED.finditer(plain))
         self.marked = {normal_form(piece) for piece in pieces}
 
-    def score(self, name: str, rarity: TitleRarity) -> float:
-        normal = normal_form(name)
+    def score(self, normal: str, rarity: TitleRarity) -> float:
+        """That of a name in the normal form."""
         weights = {gram: units * rarity.weight(gram) for gram, units, _ in _grams(normal)}
         total = sum(weights.values())
         if total <= 0:

@@ -18,7 +18,6 @@ from matcher.training.labels import (
     check_programs,
     check_split,
     read_labels,
-    stop_on,
 )
 
 PATHS = ("drama", "show", "drama/period", "drama/modern", "drama/period/palace", "drama/period/war")
@@ -132,7 +131,7 @@ def test_all_stopping_faults_are_collected_and_counted(tmp_path: Path) -> None:
     stopping = [fault for fault in labels.faults if fault.stops]
     assert [fault.message.split(":")[0].rsplit(" ", 1)[-1] for fault in stopping] == ["2", "7", "8"]
     with pytest.raises(InputError, match=r"line 2: .*and 2 more such faults\); nothing was trained"):
-        stop_on(labels.faults)
+        labels.stop_on_faults()
 
 
 def test_a_word_for_several_categories_stops_the_run(tmp_path: Path) -> None:
@@ -145,12 +144,22 @@ def test_a_word_for_several_categories_stops_the_run(tmp_path: Path) -> None:
 def test_classes_without_and_with_one_example_are_said_and_stop_nothing(tmp_path: Path) -> None:
     labels = read(tmp_path, "clip_id,category\nc1,drama/period/war\nc2,drama/period/war\nc3,drama/modern\n")
     labels.stop_on_faults()
-    assert sorted(kinds(labels)) == ["empty_class", "empty_class", "one_example"]
-    said = " ".join(fault.message for fault in labels.faults)
+    counts = check_counts(labels, (1, 2, 3), min_examples=2)
+    assert sorted(fault.kind for fault in counts) == ["empty_class", "empty_class", "one_example"]
+    assert not any(fault.stops for fault in counts)
+    said = " ".join(fault.message for fault in counts)
     assert "1 of 2 categories of tier 1 have no example and are not learned: show" in said
     assert "'drama/modern' has one example: it is answered by likeness" in said
     upper = read(tmp_path, "clip_id,category\nc1,drama\nc2,show\nc3,drama\nc4,show\n")
-    assert "no clip is labelled with a category of tier 3" in upper.faults[-1].message
+    assert "no clip is labelled with a category of tier 3" in check_counts(upper, (1, 2, 3))[-1].message
+    assert labels.faults == upper.faults == (), "which clips take part is not known yet"
+
+
+def test_where_every_class_is_learned_one_example_is_said_to_be_too_few(tmp_path: Path) -> None:
+    labels = read(tmp_path, "clip_id,category\nc1,drama/modern\nc2,show\nc3,show\n")
+    assert [fault.message for fault in check_counts(labels, [1])] == [
+        "category 'drama' has one example: that is too few to tell it by; label more clips of it"
+    ]
 
 
 def test_a_class_below_what_a_head_wants_or_of_one_program_is_said(tmp_path: Path) -> None:

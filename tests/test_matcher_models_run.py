@@ -196,6 +196,27 @@ def test_categories_that_are_used_answer_query_link_and_classify(
     assert used(matcher, store, "categories") == [said["model"]]
 
 
+def test_what_a_head_knows_and_the_taxonomy_lacks_is_said_when_it_is_taken_into_use(
+    matcher: Run, store: Path, tmp_path: Path
+) -> None:
+    own = open_catalog(store).embedding_model
+    assert own is not None
+    folder = categories(tmp_path / "mine", own.fingerprint, own.d)
+    asked = ("models", "use", "--categories", folder, "--store", store)
+    assert matcher(*asked, "--json").object["notes"] == []
+    assert "left out" not in matcher(*asked).err
+    taxonomy = Taxonomy.of_paths(["drama/period/palace"])
+    taxonomy.save(folder / "taxonomy.toml")
+    note = (
+        f"the head of tier 1 knows 1 categories that are not in taxonomy {taxonomy.label} and are left out:"
+        " comedy"
+    )
+    ran = matcher(*asked, "--json")
+    assert ran.object["notes"] == [note]
+    assert note in ran.err.splitlines()
+    assert note in matcher(*asked).err.splitlines()
+
+
 def test_categories_of_other_embeddings_are_refused_and_later_left_out(
     matcher: Run, store: Path, library: Library, model: Path, tmp_path: Path
 ) -> None:

@@ -107,7 +107,9 @@ def test_programs_of_one_clip_each_are_nothing_to_learn_from() -> None:
     lonely = Targets.of_programs(np.where(np.arange(60) < 30, np.arange(60), -1))
     with pytest.raises(InputError, match="no program has two clips"):
         fit_contrastive(new_model(), Labelled(train_on.source, lonely), None, CONFIG)
+    lone, steps = replace(validation, rows=validation.positions[:1]), []
     with pytest.raises(InputError, match="no program held out has two clips"):
-        fit_contrastive(new_model(), train_on, replace(validation, rows=validation.positions[:1]), CONFIG)
+        fit_contrastive(new_model(), train_on, lone, CONFIG, on_step=steps.append)
+    assert steps == [], "it is said before anything is learned"
     with pytest.raises(ValueError, match="dimensions"):
         fit_contrastive(new_model(d_text=5), train_on, None, CONFIG)

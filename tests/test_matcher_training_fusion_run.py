@@ -16,9 +16,16 @@ from matcher.config import Settings
 from matcher.fusion.model_file import load_clip_model
 from matcher.training.fusion_data import NO_PROGRAM
 from matcher.training.fusion_material import encoders_in_use, lines_of, material_of_links, program_numbers
-from matcher.training.fusion_run import clip_model_config, source_revision
+from matcher.training.fusion_run import (
+    FusionTraining,
+    clip_model_config,
+    count_steps,
+    source_revision,
+    train_fusion,
+)
 from matcher.training.inference import answer
 from matcher.training.labels import Fault
+from matcher.training.loop_records import LoopConfig, Step
 
 D = 16
 TAXONOMY = """
@@ -236,7 +243,7 @@ def test_what_only_leaves_something_out_is_said_once_and_goes_on(
     """A class of one clip, one with none, one that no clip held out has, clips without features."""
     taxonomy = store.parent / "site.toml"
     taxonomy.write_text(TAXONOMY + '[[category]]\nname = "sport"\n[[category]]\nname = "news"\n')
-    more = "c00,sport,p00\n" + "".join(f"gone{number},show/talk,p02\n" for number in range(9))
+    more = "c00,sport,p00\ngone0,sport,p02\n" + "".join(f"gone{n},show/talk,p02\n" for n in range(1, 9))
     try:
         ran = matcher(*words(store, tmp_path / "model", labels(tmp_path, more=more), "--json"))
     finally:
@@ -244,7 +251,8 @@ def test_what_only_leaves_something_out_is_said_once_and_goes_on(
     assert ran.code == 0, ran.err
     text = ran.err
     assert "1 of 4 categories of tier 1 have no example and are not learned: news" in text
-    assert "category 'sport' has one example" in text
+    assert "category 'sport' has one example" in text, "the other one has no features"
+    assert "likeness" not in text
     assert "10 of 81 labelled clips have no features in the store and take no part: c71, gone0" in text
     assert "and 5 more" in text
     assert len([line for line in ran.lines if "validation split" in line]) == 1
@@ -294,6 +302,23 @@ def test_a_label_without_a_program_takes_that_of_the_link(store: Path, tmp_path:
     material = material_of_labels(catalog, read, encoders_in_use(catalog, Settings()), held_out=0.4, seed=3)
     assert material.facts["clips_without_program"] == 11, "those without a link"
     assert material.facts["programs"] == 12
+
+
+@pytest.mark.parametrize("left_over", [0, 1, 2])
+def test_as_many_steps_are_counted_as_are_taken(left_over: int, store: Path, tmp_path: Path) -> None:
+    """A single clip that is left over joins the batch before, in the start as with the labels."""
+    from matcher.taxonomy import Taxonomy
+    from matcher.training.fusion_material import material_of_labels
+    from matcher.training.labels import read_labels
+
+    catalog = Catalog.open(store)
+    read = read_labels(labels(tmp_path), Taxonomy.load(store.parent / "site.toml"))
+    material = material_of_labels(catalog, read, encoders_in_use(catalog, Settings()), held_out=0.4, seed=3)
+    loop = LoopConfig(epochs=2, batch_size=len(material.train) - left_over)
+    training = FusionTraining(tmp_path / "model", loop, start_epochs=1, device="cpu")
+    steps: list[Step] = []
+    train_fusion(material, training, on_step=steps.append)
+    assert len(steps) == count_steps(material, training) == 3 * (2 if left_over == 2 else 1)
 
 
 def test_a_store_of_links_is_split_by_program(store: Path) -> None:

@@ -5,21 +5,17 @@ Shape letters: ``n`` sounds, ``c`` columns, ``b`` = 64 bands, ``s`` seconds, ``d
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from index.files import write_atomically
 from matcher.encoders.base import ModelInfo, fingerprint
+from matcher.encoders.net_file import load_net, save_net
 from matcher.encoders.scene import COLUMNS_A_SECOND, D, whole_seconds
-from matcher.encoders.torch_engine import first_line
-from matcher.errors import InputError
 
 #: Raise it when the same numbers would give other vectors, so that older files are refused.
 REVISION = "1"
@@ -130,18 +126,9 @@ class TrainedScene:
 
 
 def save_scene_net(net: SceneNet, path: Path, *, notes: Mapping[str, str]) -> None:
-    """Write the file in one step: after a crash the old one is there, or the new one.
-
-    Args:
-        net: On any device.
-        path: The file.
-        notes: How it was made, and what it measured.
-    """
-    from safetensors.torch import save
-
-    words = json.dumps({"revision": REVISION, "classes": net.classes}, ensure_ascii=False)
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in net.state_dict().items()}
-    write_atomically(path, save(tensors, metadata={**notes, _KEY: words}))
+    """Write the file in one step; see :func:`~matcher.encoders.net_file.save_net`."""
+    words = {"classes": net.classes}
+    save_net(net, path, key=_KEY, revision=REVISION, words=words, notes=notes)
 
 
 def load_trained_scene(path: Path, *, spec: str) -> TrainedScene:
@@ -151,29 +138,7 @@ def load_trained_scene(path: Path, *, spec: str) -> TrainedScene:
         InputError: There is no such file, it is no scene net, it is of another version of the program, or
             its numbers are not finite.
     """
-    if not path.is_file():
-        raise InputError(f"no scene net {str(path)!r}; give a file that its training wrote")
-    try:
-        words, tensors = _read(path)
-        if words["revision"] != REVISION:
-            raise InputError(f"{path} is a scene net of another version of the program; train it again")
-        net = SceneNet(words["classes"])
-        net.load_state_dict(tensors)
-    except InputError:
-        raise
-    except Exception as error:  # parsing raises anything on a foreign file
-        raise InputError(
-            f"{path} is no scene net that can be read ({first_line(error)}); wanted a safetensors file as its"
-            " training writes it"
-        ) from error
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        raise InputError(f"{path} holds numbers that are not finite; train it again")
+    net = load_net(
+        path, lambda words: SceneNet(words["classes"]), key=_KEY, revision=REVISION, maker="its training"
+    )
     return TrainedScene(net, spec)
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    from safetensors import safe_open
-
-    with safe_open(str(path), "pt") as file:
-        words: dict[str, Any] = json.loads(file.metadata()[_KEY])
-        return words, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dictionary

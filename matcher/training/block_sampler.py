@@ -78,8 +78,7 @@ class BlockSampler:
     @property
     def n_batches(self) -> int:
         """Batches of an epoch."""
-        whole, rest = divmod(self.n_shown, self.batch_size)
-        return max(1, whole + (rest >= 2 * self.world_size))
+        return count_batches(self.n_shown, batch_size=self.batch_size, world_size=self.world_size)
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[NDArray[np.int64]]:
         """This process's rows of each batch of an epoch, from batch ``start`` on."""
@@ -127,3 +126,9 @@ class BlockSampler:
         ends[-1] = self.n_shown
         counts = np.diff(np.floor(ends + rng.random()).astype(np.int64), prepend=0)
         return np.repeat(np.arange(len(self.rows)), counts)
+
+
+def count_batches(n_shown: int, *, batch_size: int, world_size: int) -> int:
+    """Batches of an epoch that shows ``n_shown`` clips; see :class:`BlockSampler` for the last one."""
+    whole, rest = divmod(n_shown, batch_size)
+    return max(1, whole + (rest >= 2 * world_size))

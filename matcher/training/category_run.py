@@ -25,9 +25,6 @@ from matcher.training.head_config import HeadTraining
 from matcher.training.labels import Fault, Labels, check_counts, check_features, check_programs
 from matcher.training.likeness import fit_likeness, fit_metric
 
-#: Faults of a labels file that are counted again once it is known which clips have embeddings.
-_COUNTED = ("empty_class", "one_example", "few_examples")
-
 
 class EmbeddingReader(Protocol):
     """Where stored embeddings come from."""
@@ -152,8 +149,7 @@ def train_categories(
             f" {labels.taxonomy.n_tiers}; name one with --tier"
         )
     labels, x, model, lacking = _with_embeddings(reader, labels)
-    faults = [fault for fault in labels.faults if fault.kind not in _COUNTED]
-    faults += lacking
+    faults = [*labels.faults, *lacking]
     faults += check_counts(labels, wanted, min_examples=config.min_examples)
     faults += check_programs(labels, wanted, min_examples=config.min_examples)
     others = [tier for tier in range(1, TIERS + 1) if tier not in wanted]

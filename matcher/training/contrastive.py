@@ -87,7 +87,7 @@ def fit_contrastive(
         tensorboard: As there.
 
     Raises:
-        InputError: As there, or no program has two clips.
+        InputError: As there, or no program has two clips, or none of those held out.
         MissingDependencyError: As there.
         ValueError: Features do not fit the model.
     """
@@ -98,9 +98,11 @@ def fit_contrastive(
     rows, program = rows_by_program(train_on)
     if not has_company(program):
         raise InputError("no program has two clips, so there is nothing to draw together; link more clips")
+    held_out = [] if validation is None else [*rows_by_program(validation)]
+    if held_out and not has_company(held_out[1]):
+        raise InputError("no program held out has two clips to judge by; hold out more")
     if not (checkpoint is not None and checkpoint.is_file()):
         fit_statistics(model, train_on, seed=config.seed)
-    held_out = [] if validation is None else [*rows_by_program(validation)]
     return train(
         model, _Contrastive(train_on, validation, config, temperature), rows, config, groups=program,
         together=together, device=device, files=Files(checkpoint, tensorboard), on_step=on_step,
@@ -143,8 +145,6 @@ class _Contrastive:
         if self.validation is None:
             return None
         rows, program = rows_by_program(self.validation)
-        if not has_company(program):
-            raise InputError("no program held out has two clips to judge by; hold out more")
         sums = torch.zeros(2, dtype=torch.float64, device=processes.device)
         # In batches as large as those that are learned from: the loss grows with the number of negatives.
         for start in range(0, len(rows), 2 * self.config.batch_size):

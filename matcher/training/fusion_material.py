@@ -17,7 +17,8 @@ from matcher.errors import InputError
 from matcher.fusion.config import HeadConfig
 from matcher.store import default_fusion
 from matcher.training.fusion_data import NO_PROGRAM, ClassLists, Labelled, Targets, split_by_program
-from matcher.training.labels import Fault, Labels, check_features, check_split, stop_on
+from matcher.training.labels import Fault, Labels, check_counts, check_features, check_split
+from matcher.training.store_embeddings import linked_programs, with_programs
 from matcher.training.store_source import StoreSource
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def material_of_labels(
     Args:
         catalog: The store.
         labels: Read against a taxonomy.
-        encoders: The text encoder's fingerprint says whose features are good.
+        encoders: The fingerprints of the text and scene encoders say whose features are good.
         held_out: Share of the programs to judge by.
         seed: Draws them.
 
@@ -84,16 +85,11 @@ def material_of_labels(
             f"none of the {len(labels)} labelled clips has features in the store {catalog.place}; keep them"
             f" with: matcher link{_besides(faults)}"
         )
-    labels = labels.rows(places)
-    linked = _linked_programs(catalog)
-    names = [
-        name or linked.get(clip_id, "")
-        for name, clip_id in zip(labels.program_ids, labels.clip_ids, strict=True)
-    ]
-    program = program_numbers(names)
+    labels = with_programs(labels.rows(places), catalog)
+    program = program_numbers(labels.program_ids)
     learned, judged = split_by_program(program, share=held_out, seed=seed)
+    faults += check_counts(labels, range(1, labels.taxonomy.n_tiers + 1))
     faults += check_split(labels, learned, judged)
-    stop_on(faults)
     values, known = {}, {}
     for tier in range(1, labels.taxonomy.n_tiers + 1):
         table, is_known = labels.targets(tier)
@@ -118,7 +114,7 @@ def material_of_links(catalog: Catalog, encoders: Encoders, *, held_out: float, 
         InputError: No linked clip has features, or all are of one program.
     """
     has_features, faults = _ids_with_features(catalog, encoders)
-    linked = {clip_id: name for clip_id, name in _linked_programs(catalog).items() if clip_id in has_features}
+    linked = {clip_id: name for clip_id, name in linked_programs(catalog).items() if clip_id in has_features}
     if not linked:
         raise InputError(
             f"no linked clip of the store {catalog.place} has features; keep clips with: matcher link, or"
@@ -167,15 +163,6 @@ def _ids_with_features(catalog: Catalog, encoders: Encoders) -> tuple[set[str], 
 def _besides(faults: Sequence[Fault]) -> str:
     """Why clips may have no features that fit, although they are kept."""
     return "".join(f"; {fault.message}" for fault in faults if fault.kind == "other_scene")
-
-
-def _linked_programs(catalog: Catalog) -> dict[str, str]:
-    """Programs by clip, of the clips that are linked."""
-    return {
-        record.clip_id: record.program_id
-        for record in catalog.links()
-        if record.decision == "linked" and record.program_id is not None
-    }
 
 
 def _lists(table: NDArray[np.float32]) -> ClassLists:

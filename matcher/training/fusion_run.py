@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from matcher.errors import InputError
 from matcher.fusion.clip_model import ClipModel, n_parameters
 from matcher.fusion.config import ClipModelConfig, FramesConfig, HeadConfig
 from matcher.fusion.model_file import save_clip_model
+from matcher.training.block_sampler import count_batches
 from matcher.training.contrastive import fit_contrastive
 from matcher.training.fusion_loop import History, LoopConfig, OnStep, fit
 from matcher.training.fusion_material import Material, lines_of
-from matcher.training.processes import joined
+from matcher.training.processes import count_processes, joined
 
 MODEL, CARD, PAGE = "model.safetensors", "model.json", "model.md"
 _START, _HEADS = "start.checkpoint", "heads.checkpoint"
@@ -82,17 +83,16 @@ class FusionTraining:
 def clip_model_config(dimensions: tuple[int, int, int], heads: tuple[HeadConfig, ...]) -> ClipModelConfig:
     """The usual clip model for features of these dimensions (picture, sound, text)."""
     usual = ClipModelConfig(heads=heads)
-    picture = _fitting(usual.picture, dimensions[0])
-    sound = _fitting(usual.sound, dimensions[1])
-    return ClipModelConfig(heads=heads, picture=picture, sound=sound, d_text=dimensions[2])
+    picture, sound, d_text = dimensions
+    return replace(
+        usual, picture=_fitting(usual.picture, picture), sound=_fitting(usual.sound, sound), d_text=d_text
+    )
 
 
 def _fitting(usual: FramesConfig, d: int) -> FramesConfig:
     """The same for ``d`` dimensions, with as many of its groups as divide them."""
     groups = next(g for g in range(usual.n_groups, 0, -1) if usual.expansion * d % g == 0)
-    return FramesConfig(
-        d=d, d_out=usual.d_out, n_clusters=usual.n_clusters, n_groups=groups, expansion=usual.expansion
-    )
+    return replace(usual, d=d, n_groups=groups)
 
 
 def train_fusion(
@@ -133,7 +133,7 @@ def _trained(
     """Train ``model`` in place, part by part."""
     loop, folder = training.loop, training.tensorboard
     if training.start_epochs:
-        start = LoopConfig(**{**loop.to_words(), "epochs": training.start_epochs, "watch": "loss"})
+        start = replace(loop, epochs=training.start_epochs, watch="loss")
         yield (
             "start",
             fit_contrastive(
@@ -168,8 +168,9 @@ def write_model(model: ClipModel, card: dict[str, Any], out: Path) -> None:
 
 def count_steps(material: Material, training: FusionTraining) -> int:
     """Steps that a run takes, if it does not stop early."""
-    batch = training.loop.batch_size
-    per_epoch = max(1, -(-len(material.train) // batch))
+    per_epoch = count_batches(
+        len(material.train), batch_size=training.loop.batch_size, world_size=count_processes()
+    )
     return per_epoch * (training.start_epochs + (training.loop.epochs if material.heads else 0))
 
 
@@ -178,7 +179,7 @@ def card_of(
 ) -> dict[str, Any]:
     """What is known of a model: JSON values."""
     judged = {name: history.best.validation for name, history in histories.items()}
-    figures = {name: None if one is None else asdict(one) for name, one in judged.items()}
+    figures = {name: asdict(one) for name, one in judged.items() if one is not None}
     return {
         "kind": "clip model",
         "made_at": now_utc(),

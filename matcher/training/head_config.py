@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from matcher.category_head import HeadForm
 from matcher.errors import InputError
 from matcher.inputs import one_line
-
-Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,6 @@ class HeadTraining:
         weight_decay: Of AdamW.
         augmentation: Which.
         augment_below: Noise and lost dimensions are for classes with fewer examples than this alone.
-        device: Where it runs.
         seed: Of everything by chance.
 
     Raises:
@@ -78,7 +75,6 @@ class HeadTraining:
     weight_decay: float = 0.5
     augmentation: AugmentationConfig = AugmentationConfig()
     augment_below: int = 50
-    device: Device = "cpu"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -119,12 +115,8 @@ class HeadTraining:
         )  # fmt: skip
 
 
-#: What each word of ``--augment`` adds, as strong as docs/categories.md measures it.
-AUGMENTATIONS: dict[str, AugmentationConfig] = {
-    "mixup": AugmentationConfig(mixup=0.3),
-    "dropout": AugmentationConfig(dropout=0.3),
-    "noise": AugmentationConfig(noise=1.0),
-}
+#: What each word of ``--augment`` puts on, as strong as docs/categories.md measures it.
+AUGMENTATIONS: dict[str, float] = {"mixup": 0.3, "dropout": 0.3, "noise": 1.0}
 
 
 def augmentation_of(words: Sequence[str]) -> AugmentationConfig:
@@ -136,9 +128,4 @@ def augmentation_of(words: Sequence[str]) -> AugmentationConfig:
     unknown = [word for word in words if word not in AUGMENTATIONS]
     if unknown:
         raise InputError(f"no augmentation {one_line(unknown[0])!r}; there are {', '.join(AUGMENTATIONS)}")
-    named = [AUGMENTATIONS[word] for word in words]
-    return AugmentationConfig(
-        mixup=max((one.mixup for one in named), default=0.0),
-        dropout=max((one.dropout for one in named), default=0.0),
-        noise=max((one.noise for one in named), default=0.0),
-    )
+    return AugmentationConfig(**{word: AUGMENTATIONS[word] for word in words})

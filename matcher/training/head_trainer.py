@@ -29,20 +29,20 @@ class HeadTrainer:
     def __init__(self, x: NDArray[np.float32], targets: NDArray[np.float32], config: HeadTraining) -> None:
         self._config = config
         self._rng = np.random.default_rng(config.seed)
-        self._x = torch.from_numpy(x).to(config.device)
-        self._targets = torch.from_numpy(targets).to(config.device)
+        self._x = torch.from_numpy(x)
+        self._targets = torch.from_numpy(targets)
         counts = targets.sum(axis=0)
         factors = np.where(counts > 0, (counts.max() / np.maximum(counts, 1)) ** config.balance, 1.0)
         #: (C,) what the balance of classes adds to the log odds.
         self.offsets = np.log(factors).astype(np.float32)
-        self._factors = torch.from_numpy(factors.astype(np.float32)).to(config.device)
+        self._factors = torch.from_numpy(factors.astype(np.float32))
         self.module = make_module(x.shape[1], prior=balanced_prior(counts, factors, len(x)), config=config)
         self._optimizer = torch.optim.AdamW(self._parameters(), lr=config.learning_rate)
         is_noisy = config.augmentation.noise > 0
         shrink = config.augmentation.shrink_examples
         self._noise = ClassNoise(self._x, self._targets, shrink_examples=shrink) if is_noisy else None
         rare = (targets > 0) & (counts < config.augment_below)
-        self._is_rare = torch.from_numpy(rare.any(axis=1)).to(config.device)
+        self._is_rare = torch.from_numpy(rare.any(axis=1))
         self._order = np.zeros(0, np.int64)
 
     def step(self) -> None:
@@ -50,7 +50,7 @@ class HeadTrainer:
         if not len(self._order):
             self._order = self._rng.permutation(len(self._x))
         picked, self._order = np.split(self._order, [self._config.batch])
-        rows = torch.from_numpy(picked).to(self._x.device)
+        rows = torch.from_numpy(picked)
         noise = self._noise.draw(rows, self._rng) if self._noise is not None else None
         x, targets = augment(
             self._x[rows],
@@ -72,18 +72,14 @@ class HeadTrainer:
         """(N, C) of embeddings (N, D), with what the balance added taken off."""
         self.module.eval()
         with torch.inference_mode():
-            raw = self.module(torch.from_numpy(x).to(self._config.device)).double().cpu().numpy()
+            raw = self.module(torch.from_numpy(x)).double().numpy()
         self.module.train()
         odds: Floats = raw - self.offsets
         return odds
 
     def state(self) -> dict[str, NDArray[np.float32]]:
         """A copy of the weights by name."""
-        return {name: one.detach().cpu().numpy().copy() for name, one in self.module.state_dict().items()}
-
-    def restore(self, state: dict[str, NDArray[np.float32]]) -> None:
-        """Go back to weights that :meth:`state` gave."""
-        self.module.load_state_dict({name: torch.from_numpy(one) for name, one in state.items()})
+        return {name: one.detach().numpy().copy() for name, one in self.module.state_dict().items()}
 
     def _parameters(self) -> list[dict[str, object]]:
         """Biases hold how common a class is, and do not decay."""
@@ -112,7 +108,7 @@ def make_module(d: int, *, prior: Floats, config: HeadTraining) -> nn.Module:
             logistic = LogisticHead(d, len(prior))
             with torch.no_grad():
                 logistic.linear.bias.copy_(torch.from_numpy(np.log(prior / (1 - prior))))
-            return logistic.to(config.device)
+            return logistic
         experts = MixtureOfExperts(d, len(prior), n_experts=config.n_experts)
         # The dummy has one share in H + 1, of which the experts must make up.
         own = np.minimum(prior * (config.n_experts + 1) / config.n_experts, 0.95)
@@ -120,4 +116,4 @@ def make_module(d: int, *, prior: Floats, config: HeadTraining) -> nn.Module:
             experts.experts.bias.copy_(
                 torch.from_numpy(np.log(own / (1 - own))).repeat_interleave(config.n_experts)
             )
-        return experts.to(config.device)
+        return experts

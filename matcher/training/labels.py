@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matcher.errors import InputError
-from matcher.inputs import check_id, one_line
+from matcher.inputs import check_id, listed, one_line
 from matcher.taxonomy import SEPARATOR, SLASH, Category, Taxonomy
 
 FaultKind = Literal[
@@ -46,8 +46,6 @@ FaultKind = Literal[
 STOPPING: frozenset[FaultKind] = frozenset(
     {"bad_row", "unknown_category", "ambiguous_category", "two_parents"}
 )
-#: Names that one line lists before it says how many more there are.
-_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -146,19 +144,14 @@ class Labels:
         Raises:
             InputError: With the first fault that stops, and how many more there are.
         """
-        stop_on(self.faults)
-
-
-def stop_on(faults: Sequence[Fault]) -> None:
-    """Raise InputError with the first of ``faults`` that stops a run; nothing where there is none."""
-    stopping = [fault for fault in faults if fault.stops]
-    if stopping:
-        more = f" (and {len(stopping) - 1} more such faults)" if len(stopping) > 1 else ""
-        raise InputError(f"{stopping[0].message}{more}; nothing was trained")
+        stopping = [fault for fault in self.faults if fault.stops]
+        if stopping:
+            more = f" (and {len(stopping) - 1} more such faults)" if len(stopping) > 1 else ""
+            raise InputError(f"{stopping[0].message}{more}; nothing was trained")
 
 
 def read_labels(path: Path, taxonomy: Taxonomy) -> Labels:
-    """Read a labels file; what is wrong with single rows and classes is collected in ``faults``.
+    """Read a labels file; what is wrong with single rows is collected in ``faults``.
 
     Raises:
         InputError: The file cannot be read, is no CSV in UTF-8, lacks a column, or has no rows.
@@ -182,24 +175,25 @@ def read_labels(path: Path, taxonomy: Taxonomy) -> Labels:
                     f" {one_line(before)} above; the first is taken",
                 )
             )
-    labels = Labels(
+    return Labels(
         taxonomy,
         tuple(clips),
         tuple(programs[clip_id] for clip_id in clips),
         tuple(tuple(own.values()) for own in clips.values()),
+        tuple(faults),
     )
-    counts = check_counts(labels, range(1, taxonomy.n_tiers + 1))
-    return replace(labels, faults=(*faults, *counts))
 
 
-def check_counts(labels: Labels, tiers: Iterable[int], *, min_examples: int = 2) -> list[Fault]:
-    """Classes that no head is trained for, as they have too few examples; a line for each, one for the empty.
+def check_counts(labels: Labels, tiers: Iterable[int], *, min_examples: int | None = None) -> list[Fault]:
+    """Classes with too few examples; a line for each, one for the empty.
 
     Args:
         labels: The clips that take part.
         tiers: Those that are looked at.
-        min_examples: A head wants so many.
+        min_examples: A class with fewer is answered by its examples; where None, every class is learned and
+            a single example is too few.
     """
+    least = 2 if min_examples is None else min_examples
     faults = []
     for tier in tiers:
         targets, known = labels.targets(tier)
@@ -212,17 +206,17 @@ def check_counts(labels: Labels, tiers: Iterable[int], *, min_examples: int = 2)
         elif empty:
             message = (
                 f"{len(empty)} of {len(categories)} categories of tier {tier} have no example and are not"
-                f" learned: {_listed(empty)}; label clips of them"
+                f" learned: {listed(empty)}; label clips of them"
             )
             faults.append(Fault("empty_class", message))
         for one, count in counts.items():
-            if 0 < count < min_examples:
+            if 0 < count < least:
                 kind: FaultKind = "one_example" if count == 1 else "few_examples"
                 has = "one example" if count == 1 else f"{count} examples"
-                message = (
-                    f"category {one.path!r} has {has}: it is answered by likeness until it has {min_examples}"
-                )
-                faults.append(Fault(kind, message))
+                then = "that is too few to tell it by; label more clips of it"
+                if min_examples is not None:
+                    then = f"it is answered by likeness until it has {min_examples}"
+                faults.append(Fault(kind, f"category {one.path!r} has {has}: {then}"))
     return faults
 
 
@@ -302,7 +296,7 @@ def check_features(labels: Labels, known_ids: Collection[str]) -> list[Fault]:
         Fault(
             "no_features",
             f"{len(lacking)} of {len(labels)} labelled clips have no features in the store and take no part:"
-            f" {_listed(lacking)}; keep them with: matcher link",
+            f" {listed(lacking)}; keep them with: matcher link",
         )
     ]
 
@@ -373,8 +367,3 @@ def _cells(path: Path, faults: list[Fault]) -> Iterator[tuple[int, str, str, str
 def _is_continued(one: Category, categories: Sequence[Category]) -> bool:
     """Whether another of a clip's categories stands below ``one``."""
     return any(other.tier > one.tier and other.names[: one.tier] == one.names for other in categories)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(one_line(name) for name in names[:_LISTED]) + more

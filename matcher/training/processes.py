@@ -58,6 +58,11 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def count_processes() -> int:
+    """How many processes train together, also before this one has joined the others."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def choose_device(word: str) -> torch.device:
     """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` names; of ``torchrun`` each process its own.
 
@@ -87,7 +92,7 @@ def joined(device: str) -> Iterator[Processes]:
     chosen = choose_device(device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    is_ours = not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    is_ours = not dist.is_initialized() and count_processes() > 1
     if is_ours:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:

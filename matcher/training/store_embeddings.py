@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from index.table_rows import from_float16_bytes
 from matcher.errors import InputError
 from matcher.training.labels import Labels
 
@@ -52,16 +53,14 @@ class StoreEmbeddings:
         rows = [np.zeros((0, self._model.d), np.float32)]
         for start in range(0, len(reader), _BATCH):
             table = reader.read(np.arange(start, min(start + _BATCH, len(reader))))
-            good = [
-                (clip_id, np.frombuffer(content, "<f2"))
-                for clip_id, content, model in zip(
-                    *(table[name].to_pylist() for name in _COLUMNS), strict=True
-                )
+            columns = (table[name].to_pylist() for name in _COLUMNS)
+            good = {
+                clip_id: content
+                for clip_id, content, model in zip(*columns, strict=True)
                 if model == self._model.fingerprint
-            ]
-            found += [clip_id for clip_id, _ in good]
-            if good:
-                rows.append(np.stack([row for _, row in good]).astype(np.float32))
+            }
+            found += good
+            rows.append(from_float16_bytes(b"".join(good.values()), (len(good), self._model.d)))
         if len(reader) and not found:
             raise InputError(
                 f"the embeddings of the labelled clips are of another clip model than {self._model.name},"
@@ -75,9 +74,18 @@ def with_programs(labels: Labels, catalog: Catalog) -> Labels:
 
     Whole programs are held out to judge by: a clip whose program nobody knows is a program of its own.
     """
-    linked = {link.clip_id: link.program_id for link in catalog.links() if link.decision == "linked"}
+    linked = linked_programs(catalog)
     programs = tuple(
-        program_id or linked.get(clip_id) or ""
+        program_id or linked.get(clip_id, "")
         for clip_id, program_id in zip(labels.clip_ids, labels.program_ids, strict=True)
     )
     return replace(labels, program_ids=programs)
+
+
+def linked_programs(catalog: Catalog) -> dict[str, str]:
+    """Programs by clip, of the clips that are linked."""
+    return {
+        link.clip_id: link.program_id
+        for link in catalog.links()
+        if link.decision == "linked" and link.program_id is not None
+    }
