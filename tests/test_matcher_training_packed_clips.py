@@ -50,7 +50,7 @@ def test_half_precision_halves_the_memory_and_rounds_to_three_places() -> None:
     clip = ClipFeatures(np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3), None, np.ones(2, np.float32))
     packed = PackedClips.of([clip], dimensions=DIMENSIONS, dtype=np.float16)
     assert packed.picture.rows.nbytes == 12
-    got = packed.batch(np.array([0])).picture[0].numpy()
+    got = packed.batch(np.array([0])).to("cpu").picture[0].numpy()
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, clip.picture, atol=5e-4)
     big = ClipFeatures(text=np.full(2, 1e6, np.float32))

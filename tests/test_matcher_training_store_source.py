@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -53,7 +55,7 @@ class Reader:
     def read(self, positions: np.ndarray) -> pa.RecordBatch:
         self.asked.append(positions.tolist())
         # A slice of a larger table, whose buffers do not begin with its rows.
-        return self.table.slice(int(positions[0]), len(positions)).to_batches()[0]
+        return self.table.take([0, *positions.tolist()]).slice(1).combine_chunks().to_batches()[0]
 
 
 def test_batches_are_those_of_the_same_clips_in_memory() -> None:
@@ -66,7 +68,7 @@ def test_batches_are_those_of_the_same_clips_in_memory() -> None:
     for n in (0, 1, 3, 20):
         rows = rng.integers(0, 50, n)
         for name in NAMES:
-            got, want = getattr(source.batch(rows), name), getattr(memory.batch(rows), name)
+            got, want = getattr(source.batch(rows).to("cpu"), name), getattr(memory.batch(rows), name)
             assert torch.equal(got, want), (n, name)
         for one, other in zip(source.read(rows), memory.read(rows), strict=True):
             for name in ("picture", "sound", "text"):
@@ -78,7 +80,23 @@ def test_an_epoch_reads_every_block_once_and_whole() -> None:
     source = StoreSource(reader, DIMENSIONS, block=10, keep=6)
     for rows in BlockSampler(np.arange(100), batch_size=7, seed=0, block=10, window=3).epoch(0):
         source.batch(rows)
-    assert sorted(reader.asked) == [list(range(start, start + 10)) for start in range(0, 100, 10)]
+    assert sorted(itertools.chain(*reader.asked)) == list(range(100))
+    for asked in reader.asked:
+        blocks = np.array(asked).reshape(-1, 10)
+        np.testing.assert_array_equal(blocks, blocks[:, :1] // 10 * 10 + np.arange(10))
+
+
+def test_what_a_batch_lacks_is_read_together_and_no_more_is_kept_than_was_said() -> None:
+    reader = Reader(clips(2000))
+    source = StoreSource(reader, DIMENSIONS, block=64, keep=16)
+    source.batch(np.arange(0, 2000, 64))
+    assert [len(asked) for asked in reader.asked] == [512, 512, 512, 464], "the last block is short"
+    assert sorted(source._piece_of) == list(range(16, 32)), "the last two pieces"
+    source.batch(np.array([1100, 1999]))
+    assert len(reader.asked) == 4
+    source.batch(np.array([0, 1100]))
+    assert reader.asked[4:] == [list(range(64))]
+    assert sorted(source._piece_of) == [0, *range(16, 24)], "what was used longest ago is gone whole"
 
 
 def test_null_is_unknown_and_empty_is_nothing_and_zeros_are_no_text() -> None:

@@ -21,6 +21,8 @@ from matcher.fusion.features import MODALITIES, ClipFeatures, ModalityState, che
 class ClipBatch:
     """What the clip model takes.
 
+    Vectors that wait may be of half precision, as they are stored; :meth:`to` makes them single.
+
     Attributes:
         picture: (B, T, P) frames, padded.
         picture_mask: (B, T) bool, true where there is a frame.
@@ -64,8 +66,8 @@ class ClipBatch:
     def __len__(self) -> int:
         return len(self.states)
 
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Self:
-        """The same on another device; vectors, not masks and states, in another type."""
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Self:
+        """The same on a device; vectors, not masks and states, in a type."""
 
         def moved(x: torch.Tensor) -> torch.Tensor:
             return x.to(device, dtype) if x.is_floating_point() else x.to(device)

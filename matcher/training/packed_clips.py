@@ -45,7 +45,7 @@ class Ragged:
         if ends != [0, len(self.rows)] or (np.diff(self.starts) < 0).any():
             raise ValueError(f"starts must rise from 0 to {len(self.rows)}")
 
-    def padded(self, clips: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def padded(self, clips: NDArray[np.int64]) -> tuple[Floats, NDArray[np.bool_]]:
         """Rows of ``clips`` (B,), padded with zeros: (B, T, D), and the mask (B, T); T is at least 1."""
         starts = self.starts[clips]
         lengths = self.starts[clips + 1] - starts
@@ -53,10 +53,10 @@ class Ragged:
         places = np.arange(longest)
         mask = places < lengths[:, None]
         if len(self.rows) == 0:
-            return np.zeros((*mask.shape, self.rows.shape[1]), np.float32), mask
+            return np.zeros((*mask.shape, self.rows.shape[1]), self.rows.dtype), mask
         # Past a clip's end stands whatever row is there; it is zeroed after.
         wanted = np.minimum(starts[:, None] + places, len(self.rows) - 1)
-        found = _single(np.take(self.rows, wanted, axis=0))
+        found: Floats = np.take(self.rows, wanted, axis=0)
         if not mask.all():
             found[~mask] = 0.0
         return found, mask
@@ -99,12 +99,15 @@ class PackedClips:
         return self.picture.rows.shape[1], self.sound.rows.shape[1], self.text.shape[1]
 
     def batch(self, clips: NDArray[np.int64]) -> ClipBatch:
-        """``clips`` (B,), positions in any order and any of them repeated, padded to the longest."""
+        """``clips`` (B,), positions in any order and any of them repeated, padded to the longest.
+
+        The vectors stay of the type that they are kept in: batches are made in a thread, where torch would
+        make them single with threads that the model is using.
+        """
         picture, picture_mask = self.picture.padded(clips)
         sound, sound_mask = self.sound.padded(clips)
         parts: list[NDArray[Any]] = [
-            picture, picture_mask, sound, sound_mask,
-            _single(self.text[clips]), self.states[clips],
+            picture, picture_mask, sound, sound_mask, self.text[clips], self.states[clips]
         ]  # fmt: skip
         return ClipBatch(*(torch.from_numpy(part) for part in parts))
 
@@ -155,12 +158,6 @@ def _is_finite(rows: Floats) -> bool:
         return bool(np.isfinite(rows).all())
     exponent = np.uint16(0x7C00)
     return not bool(((rows.view(np.uint16) & exponent) == exponent).any())
-
-
-def _single(rows: Floats) -> NDArray[np.float32]:
-    """The same in single precision, by torch: numpy takes 10 times as long."""
-    single: NDArray[np.float32] = torch.from_numpy(rows).float().numpy()
-    return single
 
 
 def _joined(arrays: Sequence[NDArray[np.float32] | None], d: int, dtype: type) -> Ragged:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,17 +43,34 @@ class FeatureReader(Protocol):
         ...
 
 
+#: Clips of one read, if as many are lacking: of 64 it takes twice as long a clip.
+_AT_ONCE = 512
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """Blocks that were read together.
+
+    Attributes:
+        numbers: Of the blocks, ascending.
+        packed: Their clips, block after block; only the last block of all can be short.
+    """
+
+    numbers: NDArray[np.int64]
+    packed: PackedClips
+
+
 class StoreSource:
     """Clips of a store, for :class:`~matcher.training.fusion_data.Labelled`.
 
-    Blocks of consecutive clips are read whole, and the last ones kept: a
+    Blocks of consecutive clips are read whole, those that a batch lacks together, and the last ones kept: a
     :class:`~matcher.training.block_sampler.BlockSampler` of the same block size draws from a window of them,
     so each is read once an epoch.
 
     Args:
         reader: Reads rows.
         dimensions: P, Q and R.
-        block: Clips that are read at once.
+        block: Clips that are read at least.
         keep: Blocks to keep: two windows, as a batch may reach into the next one.
     """
 
@@ -66,7 +84,9 @@ class StoreSource:
     ) -> None:
         self._reader, self._dimensions = reader, dimensions
         self._block, self._keep = block, keep
-        self._kept: OrderedDict[int, PackedClips] = OrderedDict()
+        self._piece_of: dict[int, _Piece] = {}
+        #: By the number of their first block; what was used last is last.
+        self._kept: OrderedDict[int, _Piece] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -83,7 +103,10 @@ class StoreSource:
         Raises:
             StoreError: Stored features are not as they should be.
         """
-        return [self._packed(int(row) // self._block).read(np.array([row % self._block]))[0] for row in rows]
+        found: dict[int, ClipFeatures] = {}
+        for packed, at, within in self._parts(rows):
+            found.update(zip(at.tolist(), packed.read(within), strict=True))
+        return [found[place] for place in range(len(rows))]
 
     def batch(self, rows: NDArray[np.int64]) -> ClipBatch:
         """The clips at ``rows`` (B,), padded to the longest.
@@ -91,24 +114,50 @@ class StoreSource:
         Raises:
             StoreError: Stored features are not as they should be.
         """
-        numbers = rows // self._block
-        places = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
-        parts = [self._packed(int(numbers[at[0]])).batch(rows[at] % self._block) for at in places]
+        parts = self._parts(rows)
         if len(parts) == 1:
-            return parts[0]
-        return _laid_out(parts, places, len(rows)) if parts else self._packed(0).batch(rows)
+            packed, _, within = parts[0]
+            return packed.batch(within)
+        if not parts:
+            return PackedClips.of([], dimensions=self._dimensions, dtype=np.float16).batch(rows)
+        return _laid_out([packed.batch(within) for packed, _, within in parts], [at for _, at, _ in parts])
 
-    def _packed(self, number: int) -> PackedClips:
+    def _parts(
+        self, rows: NDArray[np.int64]
+    ) -> list[tuple[PackedClips, NDArray[np.int64], NDArray[np.int64]]]:
+        """Clips read, which places of ``rows`` are among them, and where these lie."""
+        numbers = rows // self._block
+        parts = []
+        for piece in self._pieces(np.unique(numbers).tolist()):
+            at = np.flatnonzero(np.isin(numbers, piece.numbers))
+            within = np.searchsorted(piece.numbers, numbers[at]) * self._block + rows[at] % self._block
+            parts.append((piece.packed, at, within))
+        return parts
+
+    def _pieces(self, numbers: list[int]) -> list[_Piece]:
+        """What holds these blocks (ascending)."""
         with self._lock:
-            found = self._kept.pop(number, None)
-            if found is None:
-                end = min((number + 1) * self._block, len(self._reader))
-                positions = np.arange(number * self._block, end)
-                found = packed_of(self._reader.read(positions), self._dimensions)
-            self._kept[number] = found
-            while len(self._kept) > self._keep:
-                self._kept.popitem(last=False)
+            lacking = [number for number in numbers if number not in self._piece_of]
+            many = max(1, _AT_ONCE // self._block)
+            for start in range(0, len(lacking), many):
+                piece = self._read(lacking[start : start + many])
+                self._piece_of.update(dict.fromkeys(piece.numbers.tolist(), piece))
+            found = list(dict.fromkeys(self._piece_of[number] for number in numbers))
+            for piece in found:
+                first = int(piece.numbers[0])
+                self._kept[first] = piece
+                self._kept.move_to_end(first)
+            while len(self._piece_of) > self._keep:
+                _, oldest = self._kept.popitem(last=False)
+                for number in oldest.numbers.tolist():
+                    del self._piece_of[number]
             return found
+
+    def _read(self, numbers: list[int]) -> _Piece:
+        blocks = np.array(numbers)
+        positions = (blocks[:, None] * self._block + np.arange(self._block)).ravel()
+        table = self._reader.read(positions[positions < len(self._reader)])
+        return _Piece(blocks, packed_of(table, self._dimensions))
 
 
 def packed_of(table: Any, dimensions: tuple[int, int, int]) -> PackedClips:
@@ -160,8 +209,9 @@ def _column(table: Any, name: str, d: int) -> tuple[Ragged, NDArray[np.bool_]]:
     return Ragged(rows, (ends - ends[0]) // (2 * d)), is_null
 
 
-def _laid_out(parts: list[ClipBatch], places: list[NDArray[np.int64]], n: int) -> ClipBatch:
-    """Batches of a few clips each as one of ``n``, each clip at its place."""
+def _laid_out(parts: list[ClipBatch], places: list[NDArray[np.int64]]) -> ClipBatch:
+    """Batches of a few clips each as one, each clip at its place."""
+    n = sum(len(part) for part in parts)
 
     def joined(name: str) -> torch.Tensor:
         found = [getattr(part, name).numpy() for part in parts]
