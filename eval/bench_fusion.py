@@ -175,7 +175,7 @@ def bench_config(n_clusters: int | None = None) -> ClipModelConfig:
 def bench_fusion(
     folder: Path,
     *,
-    clips: int = 4096,
+    clips: int = 8192,
     steps: int = 6,
     repeats: int = 3,
     frames: int = N_FRAMES,

@@ -1238,7 +1238,7 @@ def bench_relink(
     " 2048",
 )
 def bench_fusion(
-    clips: Annotated[int, typer.Option(min=1, help="In the store that is made for it.")] = 4096,
+    clips: Annotated[int, typer.Option(min=1, help="In the store that is made for it.")] = 8192,
     steps: Annotated[int, typer.Option(min=2, help="Training steps of a round.")] = 6,
     repeat: Annotated[int, typer.Option(min=1, help="Rounds; the median counts.")] = 3,
     frames: Annotated[int, typer.Option(min=1, help="Of a clip, and seconds of sound.")] = 12,
