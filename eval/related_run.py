@@ -184,10 +184,10 @@ class Way:
 
 WAYS = (
     Way("embedding without words", has_pictures=True, is_fused=False, has_title=False),
-    Way("embedding with words", has_pictures=True, is_fused=True, has_title=False),
+    Way("embedding with words fused", has_pictures=True, is_fused=True, has_title=False),
     Way("title", has_pictures=False, is_fused=False, has_title=True),
-    Way("embedding with words, title", has_pictures=True, is_fused=True, has_title=True),
-    Way("embedding, title", has_pictures=True, is_fused=False, has_title=True),
+    Way("embedding with words fused, title", has_pictures=True, is_fused=True, has_title=True),
+    Way("embedding without words, title", has_pictures=True, is_fused=False, has_title=True),
 )
 
 

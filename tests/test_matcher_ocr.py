@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 import sys
 from collections import Counter
@@ -237,11 +236,6 @@ def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         load_reader()
 
 
-needs_rapidocr = pytest.mark.skipif(
-    importlib.util.find_spec("rapidocr") is None, reason="rapidocr, the extra [ocr], is not installed"
-)
-
-
 def drawn(text: str, logo: str = "") -> np.ndarray:
     image = Image.fromarray(
         np.linspace((30, 60, 90), (90, 70, 40), 640).astype(np.uint8)[None].repeat(360, 0)
@@ -252,7 +246,6 @@ def drawn(text: str, logo: str = "") -> np.ndarray:
     return np.asarray(image)
 
 
-@needs_rapidocr
 def test_drawn_captions_are_read_and_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*args: object, **kwargs: object) -> None:
         raise AssertionError("the reader asked the network")
@@ -269,13 +262,11 @@ def test_drawn_captions_are_read_and_nothing_is_fetched(monkeypatch: pytest.Monk
     assert all(c.confidence > 0.8 for c in captions)
 
 
-@needs_rapidocr
 def test_a_picture_without_text_has_no_captions() -> None:
     blank = [(0.0, np.zeros((360, 640, 3), np.uint8)), (1.0, np.full((8, 8, 3), 255, np.uint8))]
     assert load_reader(threads=1).read(blank) == []
 
 
-@needs_rapidocr
 def test_a_version_without_its_models_is_refused_not_fetched(
     monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
