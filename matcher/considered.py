@@ -46,6 +46,14 @@ AROUND_SECONDS = 120.0
 LEAST_SPREAD, MOST_OUT = 0.03, 4.0
 #: Pictures that show this much of the way from chance to identity, where the sound points, agree with it.
 SEEN_ENOUGH = 0.1
+#: A match that another place of the same asset fits so well, of 1, may be anywhere: the scene is still.
+STILL = 0.75
+#: So much sound of clip and asset must stand where they match, to count against it.
+LEAST_OTHER_SECONDS = 5.0
+#: An asset's patch of sound this far from a clip's moment is of that moment.
+SAME_MOMENT_SECONDS = 1.0
+#: Log-odds of a still scene whose sound is not the clip's: one copy in ten is taken to have another sound.
+OTHER_SOUND = float(np.log(0.1))
 #: A sound-only program is this much behind the program that the pictures of the same time surely are.
 BEHIND = 1.0
 
@@ -61,6 +69,7 @@ class Assessed:
         evidence: None without matches.
         log_odds: Of the link; minus infinity without evidence.
         votes: Of the look's frames.
+        has_other_sound: See :func:`has_other_sound`; False of what was heard.
     """
 
     program: int
@@ -69,6 +78,7 @@ class Assessed:
     evidence: Evidence | None
     log_odds: float
     votes: float
+    has_other_sound: bool = False
 
     @property
     def confidence(self) -> float:
@@ -178,7 +188,11 @@ class Considered:
 
     def without_sound(self) -> Considered:
         """The same of the pictures alone."""
-        by_look = [found for look, found in self._pairs() if look.kind == "picture"]
+        by_look = [
+            [replace(one, has_other_sound=False) for one in found]
+            for look, found in self._pairs()
+            if look.kind == "picture"
+        ]
         rests = [
             rest for look, rest in zip(self.clip.looks, self.rests, strict=False) if look.kind == "picture"
         ]
@@ -230,14 +244,20 @@ def join(pictures: Sequence[Assessed], sounds: Sequence[Assessed], link_log_odds
         _joined(program, by_picture.get(program), by_sound.get(program))
         for program in dict.fromkeys([*by_picture, *by_sound])
     ]
-    sure = [one for one in pictures if one.evidence and one.log_odds >= link_log_odds]
+    sure = [one for one in pictures if one.evidence and _seen_log_odds(one) >= link_log_odds]
     return sorted((_behind(one, sure) for one in joined), key=lambda one: -one.log_odds)
 
 
 def _joined(program: int, picture: Assessed | None, sound: Assessed | None) -> Joined:
-    seen, heard = (one.log_odds if one is not None and one.evidence else None for one in (picture, sound))
+    seen = _seen_log_odds(picture) if picture is not None and picture.evidence else None
+    heard = sound.log_odds if sound is not None and sound.evidence else None
     agrees = picture is not None and sound is not None and is_same_place(picture.matches, sound.matches)
     return Joined(program, picture, sound, join_log_odds(seen, heard, is_same_place=agrees), agrees)
+
+
+def _seen_log_odds(picture: Assessed) -> float:
+    """Log-odds by the pictures, less where the place that they show has another sound."""
+    return picture.log_odds + (OTHER_SOUND if picture.has_other_sound else 0.0)
 
 
 def join_log_odds(seen: float | None, heard: float | None, *, is_same_place: bool) -> float:
@@ -330,6 +350,43 @@ def sight_of(
             out[number].append(np.clip((on_line - similarity.mean(axis=1)) / spread, -MOST_OUT, MOST_OUT))
     seen, stands_out = _best_mean(excess), _best_mean(out)
     return None if seen is None or stands_out is None else Sight(seen, stands_out)
+
+
+def has_other_sound(found: Assessed, sound: Look, read_band: BandReader) -> bool:
+    """Whether the pictures say a place that might as well be another, and its sound is not the clip's.
+
+    Frames of a still scene resemble all of it: that a clip shows the scene does not say that this stretch of
+    it was copied. If it was, its sound should be there too. Where pictures tell the place from others, or
+    play backwards, sound says nothing against it.
+
+    Args:
+        found: Of the pictures, for a program of which nothing was found in the sound.
+        sound: What was heard of the clip.
+        read_band: Gives the sound descriptors of an asset between two times.
+    """
+    matches = [match for match in found.matches if not match.is_reversed]
+    if not matches or len(sound) == 0:
+        return False
+    ambiguity = np.average([match.ambiguity for match in matches], weights=[m.run.size for m in matches])
+    if ambiguity < STILL:
+        return False
+    return sum(_heard_seconds(match, sound, read_band) for match in matches) >= LEAST_OTHER_SECONDS
+
+
+def _heard_seconds(match: Match, sound: Look, read_band: BandReader) -> float:
+    """How much of a match has sound in clip and asset."""
+    times = sound.t_seconds
+    inside = (times >= match.clip_start_seconds) & (times < match.clip_end_seconds)
+    if not inside.any():
+        return 0.0
+    there = match.line.at(times[inside])
+    seconds, _ = read_band(match.asset, there.min() - SAME_MOMENT_SECONDS, there.max() + SAME_MOMENT_SECONDS)
+    if seconds.size == 0:
+        return 0.0
+    after = np.minimum(np.searchsorted(seconds, there), seconds.size - 1)
+    nearest = np.minimum(np.abs(seconds[after] - there), np.abs(seconds[np.maximum(after - 1, 0)] - there))
+    step = float(np.median(np.diff(times))) if times.size > 1 else 0.0
+    return step * float((nearest <= SAME_MOMENT_SECONDS).sum())
 
 
 def _best_mean(by_look: Sequence[Sequence[NDArray[np.float32]]]) -> float | None:

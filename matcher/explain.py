@@ -121,19 +121,22 @@ class Common:
             alone.
         behind: What is taken off because the pictures of the same time are surely another program's: 0 or
             less.
+        other_sound: What is taken off because the pictures show a still scene, whose sound is not the
+            clip's: 0 or less.
     """
 
     picture: float | None
     sound: float | None
     coincidence: float | None
     behind: float
+    other_sound: float = 0.0
 
     @property
     def total(self) -> float:
         """The log-odds of the link."""
         odds = [one for one in (self.picture, self.sound) if one is not None]
         together = max(odds) if self.coincidence is None else sum(odds) + self.coincidence
-        return together + self.behind
+        return together + self.behind + self.other_sound
 
 
 @dataclass(frozen=True)
@@ -526,7 +529,10 @@ def common_of(joined: Joined) -> Common | None:
     coincidence = None
     if seen is not None and heard is not None and together > max(seen, heard):
         coincidence = together - seen - heard
-    return Common(seen, heard, coincidence, joined.log_odds - together)
+    taken = joined.log_odds - together
+    if joined.picture is not None and joined.picture.has_other_sound:
+        return Common(seen, heard, coincidence, 0.0, other_sound=taken)
+    return Common(seen, heard, coincidence, taken)
 
 
 def _position(view: CatalogView, program_id: str) -> int:

@@ -134,6 +134,8 @@ def together(explanation: Explanation) -> str:
         said += ", of which the better one counts"
     if common.behind < 0:
         said += f", the pictures are another’s {signed(common.behind)}"
+    if common.other_sound < 0:
+        said += f", a still scene with another sound {signed(common.other_sound)}"
     return f"Log-odds: {said}; together {signed(common.total)}"
 
 
@@ -246,6 +248,9 @@ def _of_both(common: Common, *, is_same_place: bool) -> list[_Said]:
     if common.behind < 0:
         taken = signed(common.behind)
         said.append((False, f"the pictures of the same time are surely another program’s ({taken})"))
+    if common.other_sound < 0:
+        taken = signed(common.other_sound)
+        said.append((False, f"other places show this still scene, and the sound here is another ({taken})"))
     return said
 
 

@@ -26,6 +26,7 @@ from matcher.considered import (
     Part,
     Rest,
     aligned_parts,
+    has_other_sound,
     is_seen,
     key_of,
     sight_of,
@@ -66,7 +67,7 @@ LEAST_VOTES = 0.1
 #: Log-odds that are reported where nothing aligns.
 NO_EVIDENCE = -1000.0
 #: Raise it when the same descriptors and settings come to give another answer: all clips are then re-linked.
-RULES = 1
+RULES = 2
 #: Tries to answer from one state of a catalogue that another thread keeps refreshing.
 _ATTEMPTS = 3
 
@@ -236,6 +237,7 @@ class Linker:
         by_look = [done.get(key_of(look), []) for look in clip.looks]
         if clip.sound is not None and "sound" in kits:
             by_look[-1] = self._with_seen(clip, by_look[-1], kits["picture"], kits["sound"])
+        by_look = _with_other_sound(clip, by_look, kits.get("sound"))
         return Considered(clip, view, tuple(by_look), tuple(rests.get(key_of(look)) for look in clip.looks))
 
     def is_unsure(self, considered: Considered) -> bool:
@@ -598,6 +600,31 @@ def _seen(
     sight = sight_of(looks, found.matches, _band_reader(pictures))
     evidence = replace(found.evidence, sight=sight)
     return replace(found, evidence=evidence, log_odds=weights.log_odds(evidence))
+
+
+def _with_other_sound(
+    clip: Descriptors, by_look: Sequence[list[Assessed]], sounds: Kit | None
+) -> list[list[Assessed]]:
+    """The candidates of each look, with which of the pictures' have another sound.
+
+    All are asked anew, also those known before: the clip may have been heard again.
+    """
+    heard = set()
+    if clip.sound is not None and sounds is not None:
+        heard = {found.program for found in by_look[-1] if found.evidence}
+
+    def judged(found: Assessed) -> Assessed:
+        has = (
+            clip.sound is not None
+            and sounds is not None
+            and found.look.kind == "picture"
+            and found.evidence is not None
+            and found.program not in heard
+            and has_other_sound(found, clip.sound, _band_reader(sounds.view))
+        )
+        return found if found.has_other_sound == has else replace(found, has_other_sound=has)
+
+    return [[judged(found) for found in assessed] for assessed in by_look]
 
 
 def positions_of(view: CatalogView, program_ids: Collection[str]) -> set[int]:

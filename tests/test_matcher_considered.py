@@ -10,7 +10,7 @@ from typing import cast
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -20,16 +20,21 @@ from matcher.considered import (
     BEHIND,
     COINCIDENCE,
     FEWEST_SEEN,
+    LEAST_OTHER_SECONDS,
     LEAST_SEEN,
     LEAST_SPREAD,
     MOST_OUT,
+    OTHER_SOUND,
+    SAME_MOMENT_SECONDS,
     SAME_PLACE_SECONDS,
     SEEN_ENOUGH,
+    STILL,
     Assessed,
     Considered,
     Joined,
     agree,
     aligned_parts,
+    has_other_sound,
     is_same_place,
     is_seen,
     join,
@@ -38,6 +43,7 @@ from matcher.considered import (
     sight_of,
 )
 from matcher.decision import SURE_EXCESS, Evidence, Sight
+from matcher.elsewhere import BandReader
 from matcher.lines import TOLERANCE_SECONDS, Line
 from matcher.localize import Match
 from matcher.records import SOUND, WHOLE, Descriptors, Look
@@ -473,6 +479,88 @@ def test_the_very_frames_are_fully_seen_and_stand_out() -> None:
     same = sight_of([whole(t.tolist(), still[:10])], [a_match(0, 10)], lambda *_: (np.arange(20.0), still))
     assert same is not None
     assert (same.seen, same.stands_out) == pytest.approx((1.0, 0.0), abs=1e-4)
+
+
+# ---------------------------------------------------------------- a still scene with another sound
+
+
+def still(start: float, end: float, *, ambiguity: float = 0.9, n: int = 4, **line: float) -> Match:
+    return replace(a_match(start, end, **line), ambiguity=ambiguity, run=np.arange(n))  # type: ignore[arg-type]
+
+
+def a_sound(first: float, last: float, step: float = 0.25) -> Look:
+    times = np.arange(first, last, step)
+    return Look(SOUND, times, np.zeros((times.size, 2), np.float32), "sound")
+
+
+def sounds_at(*stretches: tuple[float, float]) -> BandReader:
+    """The sounds of asset 0, a patch half a second; any other asset has none."""
+    times = np.unique(np.concatenate([np.zeros(0), *(np.arange(*one, 0.5) for one in stretches)]))
+
+    def read(asset: int, start: float, stop: float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        own = times[(times >= start) & (times < stop) & (asset == 0)]
+        return own, np.zeros((own.size, 2), np.float32)
+
+    return read
+
+
+def test_a_still_scene_has_another_sound_where_both_have_one_long_enough() -> None:
+    everywhere, clip = sounds_at((0, 100)), a_sound(0, 10)
+    seen = found(0, 3.0, still(0, 10, offset=20))
+    assert has_other_sound(seen, clip, everywhere)
+    assert not has_other_sound(seen, clip, sounds_at()), "the program has no sound"
+    assert not has_other_sound(seen, clip, sounds_at((40, 100))), "nor has it there"
+    assert not has_other_sound(seen, a_sound(0, 0), everywhere), "the clip has none"
+    assert not has_other_sound(seen, a_sound(12, 30), everywhere), "nor has it there"
+    assert not has_other_sound(found(0, 3.0, still(0, 10, asset=1)), clip, everywhere)
+    assert not has_other_sound(found(0, 3.0), clip, everywhere)
+
+
+def test_a_place_that_is_told_apart_or_played_backwards_may_have_any_sound() -> None:
+    everywhere, clip = sounds_at((0, 100)), a_sound(0, 10)
+    assert not has_other_sound(found(0, 3.0, still(0, 10, ambiguity=STILL - 0.01)), clip, everywhere)
+    assert has_other_sound(found(0, 3.0, still(0, 10, ambiguity=STILL)), clip, everywhere)
+    assert not has_other_sound(found(0, 3.0, still(0, 10, speed=-1.0, offset=50)), clip, everywhere)
+    # Of several stretches each counts by its frames.
+    clear, doubtful = still(0, 5, ambiguity=0.5, n=10), still(5, 10, ambiguity=0.9, n=2)
+    assert not has_other_sound(found(0, 3.0, clear, doubtful), clip, everywhere)
+    assert has_other_sound(found(0, 3.0, replace(clear, run=np.arange(1)), doubtful), clip, everywhere)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    heard_at=st.tuples(st.integers(0, 8), st.integers(1, 12)),
+    # Beside the moments of the clip, so that no distance is a whole second.
+    there=st.lists(
+        st.tuples(st.floats(0, 60).map(lambda t: round(t, 1) + 0.037), st.floats(0.5, 12)), max_size=3
+    ),
+    speed=st.sampled_from([0.8, 1.0, 1.25]),
+)
+def test_the_sound_of_a_still_scene_is_counted_as_by_loops(
+    heard_at: tuple[int, int], there: list[tuple[float, float]], speed: float
+) -> None:
+    clip = a_sound(heard_at[0], sum(heard_at))
+    read = sounds_at(*((start, start + seconds) for start, seconds in there))
+    matches = [still(0, 4, offset=20, speed=speed), still(4, 9, offset=-2, speed=speed)]
+    seconds = 0.0
+    patches = sorted(read(0, -np.inf, np.inf)[0].tolist())
+    for t in clip.t_seconds:
+        match = next((m for m in matches if m.clip_start_seconds <= t < m.clip_end_seconds), None)
+        if match is not None and len(clip) > 1:
+            near = [abs(p - match.line.at(float(t))) <= SAME_MOMENT_SECONDS for p in patches]
+            seconds += 0.25 * any(near)
+    assume(abs(seconds - LEAST_OTHER_SECONDS) > 0.01)
+    assert has_other_sound(found(0, 3.0, *matches), clip, read) == (seconds > LEAST_OTHER_SECONDS)
+
+
+def test_another_sound_takes_off_from_what_is_seen() -> None:
+    seen = replace(found(1, LINK + 0.5, a_match(0, 8)), has_other_sound=True)
+    assert by_program(join([seen], [], LINK)) == {1: LINK + 0.5 + OTHER_SOUND}
+    # No longer sure, it says nothing against a program that is heard meanwhile.
+    other = heard(2, LINK - 0.5, a_match(0, 8))
+    assert by_program(join([seen], [other], LINK))[2] == LINK - 0.5
+    surely = replace(seen, log_odds=LINK, has_other_sound=False)
+    assert by_program(join([surely], [other], LINK))[2] == LINK - BEHIND
 
 
 def test_too_few_frames_show_nothing() -> None:

@@ -241,6 +241,15 @@ def test_the_common_sum_is_that_of_the_link(
     assert common.total == pytest.approx(total)
 
 
+def test_what_another_sound_takes_off_is_in_the_sum() -> None:
+    one = joined(4.0, None, 1.7, is_same_place=False)
+    assert one.picture is not None
+    common = common_of(replace(one, picture=replace(one.picture, has_other_sound=True)))
+    assert common is not None
+    assert (common.behind, common.other_sound) == (0.0, pytest.approx(-2.3))
+    assert common.total == pytest.approx(1.7)
+
+
 def test_nothing_has_no_common_sum() -> None:
     assert common_of(joined(None, None, -np.inf, is_same_place=False)) is None
 

@@ -35,7 +35,7 @@ from index.rows import ClipRecord, ModelInfo, NewAsset, NewProgram, StoredClip
 from matcher.background import Background
 from matcher.calibration import FILE_NAME, Calibration, SoundCalibration
 from matcher.config import Settings, SoundSettings
-from matcher.considered import is_seen
+from matcher.considered import OTHER_SOUND, STILL, is_seen
 from matcher.decision import UNSEEN, SoundWeights, Weights
 from matcher.linking import Linker
 from matcher.pipeline import descriptors_of
@@ -219,6 +219,77 @@ def test_two_programs_after_each_other_are_both_heard(linker: Linker) -> None:
     answer = ask(linker, replace(BLANK, duration_seconds=30.0, sound=both))
     assert {link.program_id for link in answer.links} == {"p0", "p4"}
     assert {basis for basis, _, _ in bases(answer)} == {"sound"}
+
+
+# ---------------------------------------------------------------- a still scene
+
+
+def scene(t_seconds: NDArray[np.float64]) -> NDArray[np.float32]:
+    """One take that hardly moves."""
+    return Trajectory(8000, pace=0.002)(t_seconds)
+
+
+@pytest.fixture(scope="module")
+def stills(tmp_path_factory: pytest.TempPathFactory) -> tuple[LiveIndex, LiveIndex]:
+    """The programs, and two of one still scene: ``talk`` has sound, ``mute`` has none."""
+    catalog = Catalog.create(tmp_path_factory.mktemp("still") / "store", MODEL)
+    add(catalog, *SEEDS)
+    t, heard_at = np.arange(0.0, LENGTH), np.arange(HALF_PATCH_SECONDS, LENGTH - HALF_PATCH_SECONDS, 0.5)
+    own = Trajectory(8001, pace=1.5)(heard_at)
+    turned = np.roll(scene(t), 1, axis=1)
+    with catalog.writing() as writer:
+        for name, vectors, sound in (("talk", scene(t), (heard_at, own)), ("mute", turned, None)):
+            asset = NewAsset(f"{name}-e0", f"/v/{name}.mp4", "", LENGTH, t, vectors, sound=sound)
+            writer.add_program(NewProgram(name), [asset])
+    return live_of(catalog), live_of(catalog, "sounds")
+
+
+@pytest.mark.parametrize(
+    ("name", "sound", "takes"),
+    [
+        ("talk", strange_sound(), True),
+        ("talk", SILENCE, False),
+        ("talk", Look(SOUND, patch_times(15), half(Trajectory(8001, pace=1.5)(30 + patch_times(15)))), False),
+        ("mute", strange_sound(), False),
+    ],
+    ids=["of another", "none", "its own", "of a program without"],
+)
+def test_a_still_scene_with_another_sound_is_less_sure(
+    stills: tuple[LiveIndex, LiveIndex], name: str, sound: Look, *, takes: bool
+) -> None:
+    """Its frames are anywhere alike: that this stretch was copied is told by its sound, if it has one."""
+    linker = linker_of(stills)
+    vectors = scene(30 + np.arange(0, 15, 0.5))
+    clip = clip_of(vectors if name == "talk" else np.roll(vectors, 1, axis=1), noise=0.6)
+    seen, both = ask(linker, clip), ask(linker, replace(clip, sound=replace(sound, kind="sound")))
+    assert seen.program_id == both.candidates[0].program_id == name
+    assert seen.links[0].segments[0].ambiguity > STILL
+    gained = both.candidates[0].log_odds - seen.candidates[0].log_odds
+    assert gained == pytest.approx(OTHER_SOUND, abs=1e-6) if takes else gained >= 0
+
+
+def test_pictures_that_move_are_as_sure_whatever_is_heard(linker: Linker) -> None:
+    seen = clip_of(cut("p2", 30.4), noise=0.6)
+    said_too = replace(seen, sound=strange_sound())
+    assert [one.log_odds for one in ask(linker, said_too).candidates[:1]] == [
+        one.log_odds for one in ask(linker, seen).candidates[:1]
+    ]
+
+
+def test_a_clip_that_is_heard_again_is_asked_anew(stills: tuple[LiveIndex, LiveIndex]) -> None:
+    """What was said of a still scene's sound goes when its own sound is found, or none is asked."""
+    linker = linker_of(stills)
+    clip = replace(clip_of(scene(30 + np.arange(0, 15, 0.5)), noise=0.6), sound=strange_sound())
+    first = linker.consider(clip)
+    assert linker.joined(first)[0].picture.has_other_sound  # type: ignore[union-attr]
+    assert not any(one.has_other_sound for found in first.without_sound().by_look for one in found)
+    own = Look(SOUND, patch_times(15), half(Trajectory(8001, pace=1.5)(30 + patch_times(15))), "sound")
+    again = linker.consider(replace(clip, sound=own), first.without_sound())
+    alone = linker.consider(replace(clip, sound=own))
+    assert [(one.program, one.log_odds) for one in linker.joined(again)] == [
+        (one.program, one.log_odds) for one in linker.joined(alone)
+    ]
+    assert not linker.joined(again)[0].picture.has_other_sound  # type: ignore[union-attr]
 
 
 # ---------------------------------------------------------------- what is no evidence
