@@ -34,7 +34,7 @@ from matcher.fusion.config import ClipModelConfig, HeadConfig
 from matcher.training.fusion_data import ArraySource, ClassLists, ClipSource, Labelled, Targets
 from matcher.training.fusion_loop import LabelledBatch, LoopConfig, answers, fit
 from matcher.training.raw_steps import raw_inference, raw_step, use_threads, where
-from matcher.training.store_source import StoreSource
+from matcher.training.store_source import COLUMNS, StoreSource
 
 #: Clips a second from the store to embeddings, on two cores.
 INFERENCE_GOAL = 5000.0
@@ -337,7 +337,7 @@ def _make_store(path: Path, n: int, frames: int, config: ClipModelConfig) -> Cal
                 ]
             )  # fmt: skip
     catalog.refresh()
-    reader = catalog.feature_reader(("picture", "sound", "text"))
+    reader = catalog.feature_reader(COLUMNS)
     return lambda: StoreSource(reader, config.dimensions)
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from index.rows import FeatureRecord
 from index.table_rows import float16_bytes
 
-_PLAIN = ("clip_id", "kept_at", "words", "text_model", "embedding_model", "scene_model")
+_PLAIN = ("clip_id", "kept_at", "words", "text_model", "embedding_model", "scene_model", "sound_replaced")
 #: The columns that are arrays: little-endian float16, row by row, with the column that says how many rows.
 ARRAYS = {"picture": "frames", "sound": "seconds", "text": None, "embedding": None, "wordless": None}
 COLUMNS = (*_PLAIN, *ARRAYS, *filter(None, ARRAYS.values()))
@@ -48,6 +48,7 @@ def schema(key: pa.Field) -> pa.Schema:
             ("embedding_model", text),
             ("scene_model", text),
             ("wordless", raw),
+            ("sound_replaced", pa.bool_()),
         ]
     )
 

@@ -303,6 +303,7 @@ class FeatureRecord:
         kept_at: When its descriptors were kept: of other descriptors these are not the features.
         picture: (t, d) some of its frames; None where nobody knows, no rows where there is nothing to see.
         sound: (s, ds) a vector a second; likewise.
+        sound_replaced: It is known not to be the sound of what the clip was cut from.
         scene_model: Fingerprint of the model of the scene part that the rows of ``sound`` end with; "" where
             they have none.
         text: (r,) of its words; None where nobody knows, zeros where it is known to have none.
@@ -327,6 +328,7 @@ class FeatureRecord:
     embedding_model: str = ""
     scene_model: str = ""
     wordless: Vectors | None = None
+    sound_replaced: bool = False
 
     def __post_init__(self) -> None:
         _check_text("clip_id", self.clip_id, empty_ok=False)
@@ -343,6 +345,8 @@ class FeatureRecord:
             raise ValueError(f"clip {self.clip_id} has an embedding without words and none with them")
         if self.scene_model and self.sound is None:
             raise ValueError(f"clip {self.clip_id} has a scene_model and no sound")
+        if self.sound_replaced and self.sound is None and self.picture is not None:
+            raise ValueError(f"clip {self.clip_id} has no sound that could be replaced")
 
     @property
     def state(self) -> FeatureState:

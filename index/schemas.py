@@ -116,6 +116,7 @@ BEFORE = {
     pa.int64(): "CAST(0 AS BIGINT)",
     pa.list_(pa.float64()): "arrow_cast(NULL, 'List(Float64)')",
     pa.large_binary(): "arrow_cast(NULL, 'LargeBinary')",
+    pa.bool_(): "false",
 }
 #: And by its name, where the type does not tell.
 BEFORE_OF = {"names": "CAST(NULL AS STRING)"}

@@ -297,7 +297,8 @@ def query_clips(
             job.clip_id, str(job.path), considered, model=model, top=top, verdict=verdicts.get(job.clip_id)
         )
         if surroundings is not None:
-            asked = _asked(job, stored, seen, kept)
+            replaced = surroundings.replaced(answer.to_json())
+            asked = replace(_asked(job, stored, seen, kept), is_sound_replaced=replaced)
             (answer,) = surroundings.complete([answer], surroundings.records([asked]))
         yield answer, stored
 

@@ -67,10 +67,14 @@ def relate(
         stale += batch["clip_id"].filter(_stale(batch, state, compared_until)).to_pylist()
     clips = changed = embedded = 0
     for clip_ids in _chunks(sorted(stale)):
-        known, new = surroundings.refreshed(catalog, clip_ids)
-        writer.put_features(new)
         links = list(catalog.whole_links(clip_ids).values())
-        renewed = _renewed(surroundings, links, known)
+        answers = [json.loads(link.answer) for link in links]
+        replaced = {
+            link.clip_id: surroundings.replaced(answer) for link, answer in zip(links, answers, strict=True)
+        }
+        known, new = surroundings.refreshed(catalog, replaced)
+        writer.put_features(new)
+        renewed = _renewed(surroundings, links, answers, known)
         writer.put_links(renewed)
         clips, changed, embedded = clips + len(links), changed + len(renewed), embedded + len(new)
         if on_clips is not None:
@@ -109,10 +113,12 @@ def _compared_until(marker: Path, state: str) -> str:
 
 
 def _renewed(
-    surroundings: Surroundings, links: Sequence[LinkRecord], known: dict[str, Any]
+    surroundings: Surroundings,
+    links: Sequence[LinkRecord],
+    answers: Sequence[dict[str, Any]],
+    known: dict[str, Any],
 ) -> list[LinkRecord]:
-    """The links whose clips are about something else now, or something else."""
-    answers = [json.loads(link.answer) for link in links]
+    """The links whose clips are about something else now, or something else; ``answers`` are theirs."""
     records = [known.get(link.clip_id) for link in links]
     linked = [
         {one["program_id"] for name in ("links", "review") for one in answer.get(name, ())}

@@ -31,9 +31,12 @@ if TYPE_CHECKING:
     from matcher.taxonomy import Taxonomy
 
 #: Raise it when the same features come to be answered otherwise.
-RULES = 1
+RULES = 2
 #: Related programs that an answer names.
 MOST_RELATED = 3
+#: So long a stretch of a program, and so many patches of the clip's sound (five a second), tell whether the
+#: sound is the program's.
+_TOLD_SECONDS, _TOLD_PATCHES = 5.0, 25
 
 
 @dataclass(frozen=True)
@@ -46,19 +49,22 @@ class Asked:
         kept: What the store has of it. Where that is of these descriptors, picture and sound are taken from
             it: without the file nobody can say again what its seconds are like.
         scene: What they are like, of a clip that was just described; None where nobody knows.
+        is_sound_replaced: See :func:`is_sound_replaced`.
     """
 
     clip: StoredClip
     words: Words
     kept: FeatureRecord | None = None
     scene: Scenes | None = None
+    is_sound_replaced: bool = False
 
     @classmethod
     def again(cls, clip: StoredClip, kept: FeatureRecord | None) -> Asked:
-        """A kept clip, with its present title and what was read in its pictures."""
-        is_of_these = kept is not None and kept.kept_at == clip.record.kept_at
-        known = Words.of_json(kept.words) if kept is not None and is_of_these else Words()
-        return cls(clip, replace(known, title=clip.record.title), kept)
+        """A kept clip, with its present title, what was read in its pictures, and what its sound was."""
+        if kept is None or kept.kept_at != clip.record.kept_at:
+            return cls(clip, Words(clip.record.title), kept)
+        words = replace(Words.of_json(kept.words), title=clip.record.title)
+        return cls(clip, words, kept, is_sound_replaced=kept.sound_replaced)
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ def features_for(fusion: Fusion, asked: Asked) -> KnownFeatures:
         None if picture is None else _as_kept(_rows_of(picture, fusion.encoders.dimensions[0])),
         None if sound is None else _as_kept(_rows_of(sound, d_sound)),
         _text_of(fusion, asked),
+        is_sound_replaced=asked.is_sound_replaced and sound is not None and len(sound) > 0,
     )
     return KnownFeatures(rounded, scene_model)
 
@@ -131,6 +138,7 @@ class Surroundings:
         program_categories: By program id.
         min_confidence: A category less confident is not named.
         titles_mark: Changes with the catalogue's programs, their titles and categories.
+        heard_programs: Ids of those with sound.
     """
 
     fusion: Fusion
@@ -140,6 +148,7 @@ class Surroundings:
     program_categories: Mapping[str, tuple[str, ...]]
     min_confidence: float
     titles_mark: str = ""
+    heard_programs: frozenset[str] = frozenset()
 
     @cached_property
     def state(self) -> str:
@@ -171,42 +180,60 @@ class Surroundings:
         return FeatureRecord(
             clip.clip_id, clip.kept_at, found.picture, found.sound, found.text, asked.words.to_json(),
             "" if found.text is None else self.fusion.text.info.fingerprint, embedding,
-            self.fusion.info.fingerprint, known.scene_model, wordless,
+            self.fusion.info.fingerprint, known.scene_model, wordless, asked.is_sound_replaced,
         )  # fmt: skip
 
-    def _is_fresh(self, kept: FeatureRecord, kept_at: str, title: str) -> bool:
-        """Whether what is kept of a clip is of its present descriptors and title, by the models in use."""
+    def replaced(self, answer: Mapping[str, Any]) -> bool:
+        """Whether an answer, as JSON, says that the sound is another's; see :func:`is_sound_replaced`."""
+        return is_sound_replaced(answer, self.heard_programs)
+
+    def _is_fresh(self, kept: FeatureRecord, mark: tuple[str, str], *, is_replaced: bool) -> bool:
+        """Whether what is kept of a clip is of its present descriptors and words, by the models in use.
+
+        ``mark`` is when it was kept, and its title.
+        """
+        kept_at, title = mark
         # Scenes are not looked at: they cannot be made again, and an embedder that takes them is named so.
         return (
             kept.kept_at == kept_at
             and kept.text_model in ("", self.fusion.text.info.fingerprint)
             and kept.embedding_model == self.fusion.info.fingerprint
+            and kept.sound_replaced == is_replaced
             and Words.of_json(kept.words).title == title
         )
 
     def refreshed(
-        self, catalog: Catalog, clip_ids: Sequence[str]
+        self, catalog: Catalog, replaced: Mapping[str, bool]
     ) -> tuple[dict[str, FeatureRecord], list[FeatureRecord]]:
         """The features of some kept clips; those that are not fresh get new texts and embeddings.
+
+        Args:
+            catalog: Of the clips.
+            replaced: Their ids, with whether the sound is known to be another's.
 
         Returns:
             All by clip id, those that were fresh without picture and sound; and those that are new.
         """
-        found = catalog.features(clip_ids, columns=LIGHT)
-        stale = self._stale(catalog, found, clip_ids)
+        found = catalog.features(list(replaced), columns=LIGHT)
+        stale = self._stale(catalog, found, replaced)
         whole = catalog.features(stale) if stale else {}
-        clips = catalog.iter_clips(stale) if stale else ()
-        new = self.records([Asked.again(clip, whole.get(clip.record.clip_id)) for clip in clips])
+        asked = [
+            replace(
+                Asked.again(clip, whole.get(clip.record.clip_id)),
+                is_sound_replaced=replaced[clip.record.clip_id],
+            )
+            for clip in (catalog.iter_clips(stale) if stale else ())
+        ]
+        new = self.records(asked)
         return found | {record.clip_id: record for record in new}, new
 
     def _stale(
-        self, catalog: Catalog, found: Mapping[str, FeatureRecord], clip_ids: Sequence[str]
+        self, catalog: Catalog, found: Mapping[str, FeatureRecord], replaced: Mapping[str, bool]
     ) -> list[str]:
-        marks = catalog.clip_marks_of(clip_ids)
         return [
             clip_id
-            for clip_id, (kept_at, title) in marks.items()
-            if clip_id not in found or not self._is_fresh(found[clip_id], kept_at, title)
+            for clip_id, mark in catalog.clip_marks_of(list(replaced)).items()
+            if clip_id not in found or not self._is_fresh(found[clip_id], mark, is_replaced=replaced[clip_id])
         ]
 
     def complete(self, answers: Sequence[Answer], records: Sequence[FeatureRecord | None]) -> list[Answer]:
@@ -282,6 +309,26 @@ class Surroundings:
         return category_words(prediction, evidence, model=None, taxonomy=self.taxonomy.label)
 
 
+def is_sound_replaced(answer: Mapping[str, Any], heard_programs: Collection[str]) -> bool:
+    """Whether a clip's sound is known to be another's: its pictures are of programs that sound otherwise.
+
+    So it is where a clip with sound is linked to programs with sound, for long enough, by its pictures alone.
+    Of a clip that is linked to nothing, or played backwards, nobody knows.
+
+    Args:
+        answer: As JSON.
+        heard_programs: Ids of the programs with sound.
+    """
+    if answer.get("decision") != "linked" or (answer.get("patches") or 0) < _TOLD_PATCHES:
+        return False
+    links = answer.get("links", ())
+    segments = [segment for link in links for segment in link["segments"]]
+    if any(one["evidence"] != "picture" or one["is_reversed"] for one in segments):
+        return False
+    seconds = sum(one["clip_end_seconds"] - one["clip_start_seconds"] for one in segments)
+    return seconds >= _TOLD_SECONDS and all(link["program_id"] in heard_programs for link in links)
+
+
 def _without(found: Iterable[Related], linked: Collection[str]) -> tuple[Related, ...]:
     """Those that a clip is not linked to anyway."""
     return tuple(one for one in found if one.program_id not in linked)[:MOST_RELATED]
@@ -299,7 +346,8 @@ def complete_kept(
         surroundings: Of the same store, at its present state.
         answers: Each with when the clip's descriptors were kept.
     """
-    known, new = surroundings.refreshed(writer.catalog, [answer.clip_id for answer, _ in answers])
+    replaced = {answer.clip_id: surroundings.replaced(answer.to_json()) for answer, _ in answers}
+    known, new = surroundings.refreshed(writer.catalog, replaced)
     writer.put_features(new)
     records = [known.get(answer.clip_id) for answer, _ in answers]
     whole = surroundings.complete([answer for answer, _ in answers], records)

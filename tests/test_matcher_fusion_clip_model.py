@@ -22,7 +22,7 @@ from matcher.fusion.clip_model import ClipModel, ClipOutput, make_clip_model, su
 from matcher.fusion.config import ClipModelConfig, FramesConfig, Gating, HeadConfig, HeadKind, Pooling
 from matcher.fusion.experts import binary_loss
 from matcher.fusion.features import ClipFeatures, ModalityState
-from matcher.fusion.model_file import load_clip_model, save_clip_model
+from matcher.fusion.model_file import REVISION, load_clip_model, save_clip_model
 
 MODALITIES = ("picture", "sound", "text")
 CONFIG = ClipModelConfig(
@@ -38,7 +38,7 @@ def some(seed: int, *shape: int) -> NDArray[np.float32]:
 
 
 def clips() -> list[ClipFeatures]:
-    """Full, without sound, silent, text alone, nothing, and full again."""
+    """Full, without sound, silent, text alone, nothing, full again, and under another's sound."""
     return [
         ClipFeatures(some(0, 5, 4), some(1, 3, 2), some(2, 2)),
         ClipFeatures(some(3, 1, 4), None, some(4, 2)),
@@ -46,6 +46,7 @@ def clips() -> list[ClipFeatures]:
         ClipFeatures(text=some(6, 2)),
         ClipFeatures(),
         ClipFeatures(some(7, 3, 4), some(8, 1, 2), some(9, 2)),
+        ClipFeatures(some(10, 2, 4), some(11, 3, 2), some(12, 2), is_sound_replaced=True),
     ]
 
 
@@ -103,8 +104,8 @@ def test_padding_and_what_stands_for_nothing_are_not_felt(training: bool) -> Non
     plain, other = model_of(training=training), model_of(training=training)
     a, b = plain(batch), other(garbled(batch))
     torch.testing.assert_close(flat(a), flat(b))
-    summed_loss(a, targets(6)).backward()
-    summed_loss(b, targets(6)).backward()
+    summed_loss(a, targets(7)).backward()
+    summed_loss(b, targets(7)).backward()
     for p, q in zip(plain.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(p.grad, q.grad)
     for m, n in zip(norms_of(plain), norms_of(other), strict=True):
@@ -185,7 +186,7 @@ def test_a_dropped_modality_is_one_that_was_never_there() -> None:
 
 
 def test_the_loss_sums_the_fused_and_each_modality_that_is_there() -> None:
-    output, wanted = model_of()(batch_of(clips())), targets(6)
+    output, wanted = model_of()(batch_of(clips())), targets(7)
     total = 0.0
     for head in CONFIG.heads:
         rows = [(output.log_odds[head.name], [True] * 6, 1.0)]
@@ -195,7 +196,7 @@ def test_the_loss_sums_the_fused_and_each_modality_that_is_there() -> None:
             )
         for log_odds, counts, weight in rows:
             each = []
-            for i in range(6):
+            for i in range(7):
                 p = log_odds[i].sigmoid().tolist()
                 y = wanted[head.name][i].tolist()
                 if counts[i]:
@@ -215,7 +216,7 @@ def test_the_loss_sums_the_fused_and_each_modality_that_is_there() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_gradients_of_the_loss_are_those_of_differences(training: bool) -> None:
-    model, batch, wanted = model_of(training=training), batch_of(clips()), targets(6)
+    model, batch, wanted = model_of(training=training), batch_of(clips()), targets(7)
     # In one random direction each: entry by entry it takes many times as long, and the parts have had that.
     assert torch.autograd.gradcheck(
         lambda *_: summed_loss(model(batch), wanted), tuple(model.parameters()), fast_mode=True
@@ -237,7 +238,7 @@ def test_every_configuration_learns(pooling: Pooling, gating: Gating, head: Head
     config = replace(CONFIG, picture=replace(CONFIG.picture, pooling=pooling), gating=gating, head=head)
     torch.manual_seed(0)
     model = ClipModel(replace(config, dropout=0.1)).double()
-    batch, wanted = batch_of(clips()), {name: target.round() for name, target in targets(6).items()}
+    batch, wanted = batch_of(clips()), {name: target.round() for name, target in targets(7).items()}
     losses = []
     for _ in range(20):
         model.zero_grad()
@@ -249,14 +250,14 @@ def test_every_configuration_learns(pooling: Pooling, gating: Gating, head: Head
                 p -= 0.05 * p.grad
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
-    torch.testing.assert_close(output.embedding.norm(dim=1), torch.ones(6).double())
+    torch.testing.assert_close(output.embedding.norm(dim=1), torch.ones(7).double())
 
 
 def test_the_same_seed_is_the_same_model_and_training() -> None:
     def trained() -> torch.Tensor:
         torch.manual_seed(7)
         model = ClipModel(replace(CONFIG, modality_dropout=0.5, dropout=0.5)).double().train()
-        summed_loss(model(batch_of(clips())), targets(6)).backward()
+        summed_loss(model(batch_of(clips())), targets(7)).backward()
         return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
     assert torch.equal(trained(), trained())
@@ -321,7 +322,7 @@ def rewritten(path: Path, *, words: dict[str, Any] | None = None, drop: str = ""
     tensors = {name: tensor.clone() for name, tensor in model.state_dict().items() if name != drop}
     if nan:
         tensors[nan].view(-1)[0] = math.nan
-    words = {"revision": "1", "config": CONFIG.to_words()} if words is None else words
+    words = {"revision": REVISION, "config": CONFIG.to_words()} if words is None else words
     save_file(tensors, str(path), metadata={"clip_model": json.dumps(words)})
 
 
@@ -330,8 +331,11 @@ def rewritten(path: Path, *, words: dict[str, Any] | None = None, drop: str = ""
     [
         ({"words": {"revision": "0"}}, "another version"),
         ({"words": {}}, "no clip model that can be read"),
-        ({"words": {"revision": "1", "config": {"heads": []}}}, "no clip model that can be read"),
-        ({"words": {"revision": "1", "config": replace(CONFIG, d_embedding=6).to_words()}}, "size mismatch"),
+        ({"words": {"revision": REVISION, "config": {"heads": []}}}, "no clip model that can be read"),
+        (
+            {"words": {"revision": REVISION, "config": replace(CONFIG, d_embedding=6).to_words()}},
+            "size mismatch",
+        ),
         ({"drop": "gate.gate.bias"}, "gate.gate.bias"),
         ({"nan": "gate.gate.bias"}, "not finite"),
     ],

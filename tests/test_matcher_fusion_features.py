@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from matcher.fusion.batch import ClipBatch
 from matcher.fusion.features import ClipFeatures, ModalityState, parameter_free_embedding
 
 DIMENSIONS = (3, 2, 2)
-PRESENT, MISSING, SILENT = ModalityState
+PRESENT, MISSING, SILENT, REPLACED = ModalityState
 
 
 def some(seed: int, *shape: int) -> NDArray[np.float32]:
@@ -30,6 +32,8 @@ def test_a_modality_is_present_silent_or_missing() -> None:
     assert [empty.state(name) for name in names] == [SILENT] * 3
     assert [ClipFeatures().state(name) for name in names] == [MISSING] * 3
     assert ClipFeatures(np.zeros((1, 3), np.float32)).state("picture") == PRESENT
+    others = replace(full, is_sound_replaced=True)
+    assert [others.state(name) for name in names] == [PRESENT, REPLACED, PRESENT]
 
 
 def test_features_that_are_none_are_refused() -> None:
@@ -39,6 +43,17 @@ def test_features_that_are_none_are_refused() -> None:
         ClipFeatures(text=some(0, 1, 3))
     with pytest.raises(ValueError, match="sound holds numbers that are not finite"):
         ClipFeatures(sound=np.full((1, 2), math.nan, np.float32))
+    for sound in (None, np.zeros((0, 2), np.float32)):
+        with pytest.raises(ValueError, match="no sound is there to be replaced"):
+            ClipFeatures(sound=sound, is_sound_replaced=True)
+
+
+def test_anothers_sound_is_in_no_embedding() -> None:
+    clip = ClipFeatures(some(0, 4, 3), some(1, 2, 2), some(2, 2))
+    without, others = replace(clip, sound=None), replace(clip, is_sound_replaced=True)
+    embed = partial(parameter_free_embedding, dimensions=DIMENSIONS)
+    np.testing.assert_array_equal(embed([others]), embed([without]))
+    assert not np.array_equal(embed([clip]), embed([without]))
 
 
 def test_the_embedding_joins_mean_directions() -> None:

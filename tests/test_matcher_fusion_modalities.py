@@ -12,7 +12,7 @@ from padded import ragged
 from matcher.fusion.features import ModalityState
 from matcher.fusion.modalities import AbsenceTokens, ModalityDropout, StoredNormalization
 
-PRESENT, MISSING, SILENT = ModalityState
+PRESENT, MISSING, SILENT, REPLACED = ModalityState
 
 
 def test_rows_are_normalized_by_the_statistics_of_those_it_was_fitted_on() -> None:
@@ -56,22 +56,22 @@ def test_rows_that_cannot_be_fitted_on_are_refused(rows: torch.Tensor, said: str
         StoredNormalization(3).fit(rows)
 
 
-def test_missing_and_silent_have_tokens_of_their_own_which_are_learned() -> None:
+def test_missing_silent_and_replaced_have_tokens_of_their_own_which_are_learned() -> None:
     module = AbsenceTokens(2).double()
-    x = torch.ones(4, 2).double()
-    states = torch.tensor([PRESENT, MISSING, SILENT, MISSING])
-    assert module(x, states).tolist() == [[1, 1], [0, 0], [0, 0], [0, 0]], "they begin as zeros"
+    x = torch.ones(5, 2).double()
+    states = torch.tensor([PRESENT, MISSING, SILENT, MISSING, REPLACED])
+    assert module(x, states).tolist() == [[1, 1], *[[0, 0]] * 4], "they begin as zeros"
     with torch.no_grad():
-        module.tokens.copy_(torch.tensor([[2.0, 3.0], [4.0, 5.0]]))
+        module.tokens.copy_(torch.tensor([[2.0, 3.0], [4.0, 5.0], [6.0, 7.0]]))
     got = module(x.masked_fill((states != PRESENT)[:, None], math.nan), states)
-    assert got.tolist() == [[1, 1], [2, 3], [4, 5], [2, 3]]
-    x = torch.randn(4, 2).double().requires_grad_()
+    assert got.tolist() == [[1, 1], [2, 3], [4, 5], [2, 3], [6, 7]]
+    x = torch.randn(5, 2).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x, _: module(x, states), (x, module.tokens))
     module(x, states).sum().backward()
     assert x.grad is not None
-    assert x.grad.tolist() == [[1, 1], [0, 0], [0, 0], [0, 0]]
+    assert x.grad.tolist() == [[1, 1], *[[0, 0]] * 4]
     assert module.tokens.grad is not None
-    assert module.tokens.grad.tolist() == [[2, 2], [1, 1]]
+    assert module.tokens.grad.tolist() == [[2, 2], [1, 1], [1, 1]]
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])

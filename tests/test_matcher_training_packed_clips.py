@@ -27,7 +27,9 @@ def clip_features(draw: st.DrawFn) -> ClipFeatures:
         return None if n is None else rng.normal(size=(n, d)).astype(np.float32)
 
     text = draw(st.sampled_from([None, np.zeros(2, np.float32), rng.normal(size=2).astype(np.float32)]))
-    return ClipFeatures(some(draw(lengths), 3), some(draw(lengths), 2), text)
+    sound = some(draw(lengths), 2)
+    is_replaced = sound is not None and len(sound) > 0 and draw(st.booleans())
+    return ClipFeatures(some(draw(lengths), 3), sound, text, is_replaced)
 
 
 @settings(deadline=None)
@@ -44,6 +46,7 @@ def test_a_batch_is_the_clips_padded_in_the_order_asked_for(
     for read, i in zip(packed.read(rows), rows, strict=True):
         for part in ("picture", "sound", "text"):
             assert (read.of(part) is None) == (clips[i].of(part) is None)
+            assert read.state(part) == clips[i].state(part)
 
 
 def test_half_precision_halves_the_memory_and_rounds_to_three_places() -> None:

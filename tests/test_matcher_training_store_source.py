@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -25,13 +26,18 @@ def clips(n: int) -> list[ClipFeatures]:
     def some(length: int, d: int) -> np.ndarray:
         return rng.normal(size=(length, d)).astype(np.float16).astype(np.float32)
 
-    return [
+    made = [
         ClipFeatures(
             None if i % 7 == 3 else some(i % 5, 3),
             None if i % 3 == 1 else some(i % 2, 2),
             [None, np.zeros(2, np.float32), some(1, 2)[0]][i % 3],
         )
         for i in range(n)
+    ]
+    has_sound = [clip.sound is not None and len(clip.sound) > 0 for clip in made]
+    return [
+        replace(clip, is_sound_replaced=has and i % 4 == 1)
+        for i, (clip, has) in enumerate(zip(made, has_sound, strict=True))
     ]
 
 
@@ -46,6 +52,7 @@ class Reader:
             name: pa.array([raw(clip.of(name)) for clip in features], pa.binary())
             for name in ("picture", "sound", "text")
         }
+        columns["sound_replaced"] = pa.array([clip.is_sound_replaced for clip in features])
         self.table = pa.table(columns).combine_chunks()
         self.asked: list[list[int]] = []
 
@@ -71,6 +78,7 @@ def test_batches_are_those_of_the_same_clips_in_memory() -> None:
             got, want = getattr(source.batch(rows).to("cpu"), name), getattr(memory.batch(rows), name)
             assert torch.equal(got, want), (n, name)
         for one, other in zip(source.read(rows), memory.read(rows), strict=True):
+            assert one.state("sound") == other.state("sound")
             for name in ("picture", "sound", "text"):
                 np.testing.assert_array_equal(one.of(name), other.of(name))
 
@@ -105,12 +113,16 @@ def test_null_is_unknown_and_empty_is_nothing_and_zeros_are_no_text() -> None:
             "picture": pa.array([None, b"", np.ones(6, np.float16).tobytes()]),
             "sound": pa.array([None, b"", np.ones(2, np.float16).tobytes()]),
             "text": pa.array([None, b"", np.zeros(2, np.float16).tobytes()]),
+            "sound_replaced": pa.array([False] * 3),
         }
     )
-    present, missing, silent = ModalityState.PRESENT, ModalityState.MISSING, ModalityState.SILENT
+    present, missing, silent, replaced = ModalityState
     assert packed_of(table, DIMENSIONS).states.tolist() == [
         [missing] * 3, [silent] * 3, [present, present, silent],
     ]  # fmt: skip
+    # Only where there is a sound can it be another's.
+    others = table.set_column(3, "sound_replaced", pa.array([True] * 3))
+    assert packed_of(others, DIMENSIONS).states[:, 1].tolist() == [missing, silent, replaced]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +135,7 @@ def test_null_is_unknown_and_empty_is_nothing_and_zeros_are_no_text() -> None:
 )
 def test_stored_bytes_that_do_not_fit_are_said(name: str, numbers: list[float], said: str) -> None:
     empty: dict[str, pa.Array] = {one: pa.array([b""]) for one in ("picture", "sound", "text")}
+    empty["sound_replaced"] = pa.array([False])
     table = pa.record_batch({**empty, name: pa.array([np.array(numbers, np.float16).tobytes()])})
     with pytest.raises(StoreError, match=said):
         packed_of(table, DIMENSIONS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -102,5 +102,5 @@ def run_missing(seeds: Sequence[int], scale: Scale, on_step: OnStep) -> tuple[Ro
 
 def keep_only(clips: Clips, kept: Sequence[str]) -> Clips:
     """The same clips, of whose other modalities nothing is known."""
-    lost = {name: None for name in MODALITIES if name not in kept}
+    lost: dict[str, Any] = {name: None for name in MODALITIES if name not in kept}
     return replace(clips, features=[replace(one, **lost) for one in clips.features])

@@ -31,6 +31,8 @@ class ModalityState(IntEnum):
     MISSING = 1
     #: It was looked at and there is nothing: a silent track, an empty title.
     SILENT = 2
+    #: It is there, and known to be another's: music laid over what the clip was cut from.
+    REPLACED = 3
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,17 @@ class ClipFeatures:
         picture: (T, D) frames in time order; None where nobody knows, no rows where there is nothing to see.
         sound: (T, D) patches likewise.
         text: (D,) vector; None where nobody knows, all zeros where the text is known to be empty.
+        is_sound_replaced: The sound is known not to be that of the pictures. It is kept, and says nothing.
 
     Raises:
-        ValueError: An array has another number of axes, or holds a NaN or an infinity.
+        ValueError: An array has another number of axes, or holds a NaN or an infinity; or there is no sound
+            to be replaced.
     """
 
     picture: NDArray[np.float32] | None = None
     sound: NDArray[np.float32] | None = None
     text: NDArray[np.float32] | None = None
+    is_sound_replaced: bool = False
 
     def __post_init__(self) -> None:
         for name in MODALITIES:
@@ -58,6 +63,8 @@ class ClipFeatures:
                 raise ValueError(f"{name} must have {axes} axes, got shape {found.shape}")
             if found is not None and not np.isfinite(found).all():
                 raise ValueError(f"{name} holds numbers that are not finite")
+        if self.is_sound_replaced and (self.sound is None or len(self.sound) == 0):
+            raise ValueError("no sound is there to be replaced")
 
     def of(self, modality: Modality) -> NDArray[np.float32] | None:
         """The array of one modality."""
@@ -65,10 +72,12 @@ class ClipFeatures:
         return found
 
     def state(self, modality: Modality) -> ModalityState:
-        """Whether a modality is there, silent or missing."""
+        """Whether a modality is there, silent, missing, or another's."""
         found = self.of(modality)
         if found is None:
             return ModalityState.MISSING
+        if modality == "sound" and self.is_sound_replaced:
+            return ModalityState.REPLACED
         is_there = found.any() if modality == "text" else len(found) > 0
         return ModalityState.PRESENT if is_there else ModalityState.SILENT
 
@@ -98,7 +107,7 @@ def parameter_free_embedding(
     one set say more of the program than patches of sound that have nothing in common. (Each mean scaled to
     length 1, windows of a program's second half found its first half among 114 programs in 9 instead of 35 of
     100 cases, for the sound's mean, of a length of 0.15, then counted as much as the picture's, of 0.92.) A
-    modality that is not there is zeros.
+    modality that is not there, or another's, is zeros.
 
     Args:
         clips: B of them.
@@ -112,10 +121,14 @@ def parameter_free_embedding(
     """
     check_dimensions(clips, dimensions)
     joined = [
-        np.stack([_mean(clip.of(modality), d) for clip in clips]) if clips else np.zeros((0, d))
+        np.stack([_mean(_own(clip, modality), d) for clip in clips]) if clips else np.zeros((0, d))
         for modality, d in zip(MODALITIES, dimensions, strict=True)
     ]
     return unit_rows(np.concatenate(joined, axis=1))
+
+
+def _own(clip: ClipFeatures, modality: Modality) -> NDArray[np.float32] | None:
+    return clip.of(modality) if clip.state(modality) == ModalityState.PRESENT else None
 
 
 def _mean(found: NDArray[np.float32] | None, d: int) -> NDArray[np.float64]:

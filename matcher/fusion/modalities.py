@@ -55,7 +55,7 @@ class StoredNormalization(nn.Module):
 
 
 class AbsenceTokens(nn.Module):
-    """A learned vector in place of a modality that is missing, another where it is known to be silent.
+    """A learned vector for each way in which a modality is not there: missing, silent, or another's.
 
     They begin as zeros, which is the mean of a normalized modality.
 
@@ -69,9 +69,9 @@ class AbsenceTokens(nn.Module):
     def __init__(self, d: int, *, is_learned: bool = True) -> None:
         super().__init__()
         if is_learned:
-            self.tokens = nn.Parameter(torch.zeros(2, d))
+            self.tokens = nn.Parameter(torch.zeros(len(ModalityState) - 1, d))
         else:
-            self.register_buffer("tokens", torch.zeros(2, d))
+            self.register_buffer("tokens", torch.zeros(len(ModalityState) - 1, d))
 
     def forward(self, x: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
         """Take ``x`` (B, D) where ``states`` (B,) say that it is present, else the state's token."""

@@ -10,7 +10,7 @@ from matcher.fusion.clip_model import ClipModel
 from matcher.fusion.config import ClipModelConfig
 
 #: Raise it when the same numbers would give other embeddings, so that older files are refused.
-REVISION = "1"
+REVISION = "2"
 _KEY = "clip_model"
 
 

@@ -172,9 +172,10 @@ def fit_statistics(model: ClipModel, train_on: Labelled, *, seed: int) -> None:
     found: dict[str, list[torch.Tensor]] = {name: [] for name in MODALITIES}
     for start in range(0, len(rows), 512):
         batch = read_batch(train_on.source, rows[start : start + 512])
-        found["picture"].append(batch.picture[batch.picture_mask])
-        found["sound"].append(batch.sound[batch.sound_mask])
-        found["text"].append(batch.text[batch.states[:, 2] == ModalityState.PRESENT])
+        is_there = batch.states == ModalityState.PRESENT
+        found["picture"].append(batch.picture[batch.picture_mask & is_there[:, 0, None]])
+        found["sound"].append(batch.sound[batch.sound_mask & is_there[:, 1, None]])
+        found["text"].append(batch.text[is_there[:, 2]])
     for name, parts in found.items():
         all_rows = torch.cat(parts) if parts else torch.zeros(0, 0)
         if len(all_rows):

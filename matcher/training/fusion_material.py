@@ -19,14 +19,11 @@ from matcher.store import default_fusion
 from matcher.training.fusion_data import NO_PROGRAM, ClassLists, Labelled, Targets, split_by_program
 from matcher.training.labels import Fault, Labels, check_counts, check_features, check_split
 from matcher.training.store_embeddings import linked_programs, with_programs
-from matcher.training.store_source import StoreSource
+from matcher.training.store_source import COLUMNS, StoreSource
 
 if TYPE_CHECKING:
     from index.catalog import Catalog
     from matcher.config import Settings
-
-#: Of a store's features, what goes into a clip model.
-COLUMNS = ("picture", "sound", "text")
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,8 @@ class PackedClips:
             found.append(None if self.states[clip, number] == ModalityState.MISSING else rows)
         text = self.text[clip].astype(np.float32)
         is_missing = self.states[clip, 2] == ModalityState.MISSING
-        return ClipFeatures(found[0], found[1], None if is_missing else text)
+        is_replaced = bool(self.states[clip, 1] == ModalityState.REPLACED)
+        return ClipFeatures(found[0], found[1], None if is_missing else text, is_replaced)
 
     @classmethod
     def of(

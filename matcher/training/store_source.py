@@ -38,11 +38,13 @@ class FeatureReader(Protocol):
         Returns:
             A ``pyarrow.Table`` or ``RecordBatch``, one row a position and in their order, with the columns
             ``picture``, ``sound`` and ``text``: binary, half-precision numbers row by row, null where nobody
-            knows, empty where there is nothing.
+            knows, empty where there is nothing; and ``sound_replaced``, whether it is known to be another's.
         """
         ...
 
 
+#: What a reader must give.
+COLUMNS = ("picture", "sound", "sound_replaced", "text")
 #: Clips of one read, if as many are lacking: of 64 it takes twice as long a clip.
 _AT_ONCE = 512
 
@@ -179,6 +181,8 @@ def packed_of(table: Any, dimensions: tuple[int, int, int]) -> PackedClips:
     is_there = np.stack([np.diff(picture.starts) > 0, np.diff(sound.starts) > 0, text.any(axis=1)], axis=1)
     states = np.where(is_there, ModalityState.PRESENT, ModalityState.SILENT).astype(np.int64)
     states[np.stack([no_picture, no_sound, no_text], axis=1)] = ModalityState.MISSING
+    replaced = table.column("sound_replaced").to_numpy(zero_copy_only=False).astype(bool)
+    states[replaced & is_there[:, 1], 1] = ModalityState.REPLACED
     try:
         return PackedClips(picture, sound, text, states)
     except ValueError as error:
