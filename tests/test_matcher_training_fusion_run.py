@@ -14,13 +14,13 @@ from index.catalog import Catalog, ModelInfo
 from index.rows import ClipRecord, FeatureRecord, LinkRecord, StoredClip
 from matcher.config import Settings
 from matcher.fusion.model_file import load_clip_model
+from matcher.training.card import source_revision
 from matcher.training.fusion_data import NO_PROGRAM
 from matcher.training.fusion_material import encoders_in_use, lines_of, material_of_links, program_numbers
 from matcher.training.fusion_run import (
     FusionTraining,
     clip_model_config,
     count_steps,
-    source_revision,
     train_fusion,
 )
 from matcher.training.inference import answer
