@@ -20,8 +20,10 @@ from matcher.fusion.features import ClipFeatures
 from matcher.training import fusion_loop
 from matcher.training.contrastive import fit_contrastive
 from matcher.training.fusion_data import ArraySource, Labelled, Targets
-from matcher.training.fusion_loop import History, LoopConfig, Step, answer, answers, embed, fit
+from matcher.training.fusion_loop import fit
+from matcher.training.inference import answer, answers, embed
 from matcher.training.loop_engine import make_optimizer
+from matcher.training.loop_records import History, LoopConfig, Step
 from matcher.training.processes import choose_device
 from matcher.training.program_loss import program_loss
 

@@ -21,27 +21,11 @@ from matcher.fusion.features import MODALITIES, ModalityState
 from matcher.training.block_sampler import BLOCK
 from matcher.training.clip_views import fewer_rows
 from matcher.training.fusion_data import Labelled, read_batch
-from matcher.training.inference import Answered, answer, answers, embed
 from matcher.training.loop_engine import Files, digest_of, train
-from matcher.training.loop_records import Epoch, History, Judgement, LoopConfig, OnStep, Step
+from matcher.training.loop_records import History, Judgement, LoopConfig, OnStep
 from matcher.training.prefetch import prefetched
 from matcher.training.processes import Processes
 from matcher.training.program_loss import TOGETHER, program_loss
-
-__all__ = [
-    "Answered",
-    "Epoch",
-    "History",
-    "Judgement",
-    "LoopConfig",
-    "OnStep",
-    "Step",
-    "answer",
-    "answers",
-    "embed",
-    "fit",
-    "fit_statistics",
-]
 
 #: Clips whose features give each modality its scale.
 STATISTICS_CLIPS = 4096

@@ -18,8 +18,9 @@ from matcher.fusion.model_file import save_clip_model
 from matcher.training.block_sampler import count_batches
 from matcher.training.card import heading, origin_of, versions_line, write_card
 from matcher.training.contrastive import fit_contrastive
-from matcher.training.fusion_loop import History, LoopConfig, OnStep, fit
+from matcher.training.fusion_loop import fit
 from matcher.training.fusion_material import Material, lines_of
+from matcher.training.loop_records import History, LoopConfig, OnStep
 from matcher.training.processes import count_processes, joined
 
 MODEL, CARD, PAGE = "model.safetensors", "model.json", "model.md"
