@@ -230,7 +230,8 @@ def test_each_modality_is_scaled_by_the_clips_that_are_learned_from() -> None:
     train_on, _ = split()
     model = new_model()
     fusion_loop.fit_statistics(model, train_on, seed=0)
-    clips = train_on.source.read(train_on.positions)
+    source, _ = made_clips()
+    clips = source._clips.read(train_on.positions)
     for name, rows in (
         ("picture", np.concatenate([clip.picture for clip in clips if clip.picture is not None])),
         ("sound", np.concatenate([clip.sound for clip in clips if clip.sound is not None])),

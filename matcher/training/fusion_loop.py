@@ -20,7 +20,7 @@ from matcher.fusion.experts import binary_loss
 from matcher.fusion.features import MODALITIES, ModalityState
 from matcher.training.block_sampler import BLOCK
 from matcher.training.clip_views import fewer_rows
-from matcher.training.fusion_data import Labelled, read_batch
+from matcher.training.fusion_data import Labelled
 from matcher.training.loop_engine import Files, digest_of, train
 from matcher.training.loop_records import History, Judgement, LoopConfig, OnStep
 from matcher.training.prefetch import prefetched
@@ -155,7 +155,7 @@ def fit_statistics(model: ClipModel, train_on: Labelled, *, seed: int) -> None:
         )
     found: dict[str, list[torch.Tensor]] = {name: [] for name in MODALITIES}
     for start in range(0, len(rows), 512):
-        batch = read_batch(train_on.source, rows[start : start + 512])
+        batch = train_on.batch(rows[start : start + 512])
         found["picture"].append(batch.picture[batch.picture_mask])
         found["sound"].append(batch.sound[batch.sound_mask])
         found["text"].append(batch.text[batch.states[:, 2] == ModalityState.PRESENT])

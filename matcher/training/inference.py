@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from matcher.fusion.batch import ClipBatch
 from matcher.fusion.clip_model import ClipModel
 from matcher.fusion.folded import Precision, folded
-from matcher.training.fusion_data import ClipSource, read_batch
+from matcher.training.fusion_data import ClipSource
 from matcher.training.prefetch import prefetched
 from matcher.training.processes import choose_device
 
@@ -72,7 +72,7 @@ def answers(
     fast = folded(model, chosen, precision)
 
     def read(part: NDArray[np.int64]) -> tuple[NDArray[np.int64], ClipBatch]:
-        return part, read_batch(source, part)
+        return part, source.batch(part)
 
     with prefetched(parts, read) as batches:
         for part, batch in batches:
