@@ -202,7 +202,7 @@ def test_without_scenes_everything_is_as_it_was(
     assert record.scene_model == ""
     fusion = default_fusion(open_catalog(store), NO_SCENES)
     assert (fusion.scene, fusion.encoders.dimensions) == (None, (512, 128, 512))
-    want = fusion.clip(stored.vectors, stored.sound, Words())
+    want = features_of(stored.vectors, stored.sound, fusion.text_vector(Words().text))
     np.testing.assert_allclose(record.sound, want.sound, atol=1e-3)
     np.testing.assert_allclose(record.embedding, fusion.embedder.embed([want])[0], atol=1e-3)
     # The mean and a model without scenes say the same of the clip to whom scenes are known.
