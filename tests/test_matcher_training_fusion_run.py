@@ -26,6 +26,7 @@ from matcher.training.fusion_run import (
 from matcher.training.inference import answer
 from matcher.training.labels import Fault
 from matcher.training.loop_records import LoopConfig, Step
+from matcher.training.store_embeddings import linked_programs
 
 D = 16
 TAXONOMY = """
@@ -351,3 +352,23 @@ def test_the_revision_is_that_of_the_source() -> None:
         assert len(revision.removesuffix("+")) == 40
     else:
         assert revision == ""
+
+
+def test_linked_programs_are_those_of_the_whole_links_in_order(tmp_path: Path) -> None:
+    catalog = Catalog.create(tmp_path / "store", ModelInfo("00112233", "made up", D))
+    assert linked_programs(catalog) == {}
+    rng = np.random.default_rng(0)
+    links = [
+        LinkRecord(f"c{number}", str(decision), None if number % 7 == 0 else f"p{number % 5}", 0.9, 1, "{}")
+        for number, decision in enumerate(rng.choice(["linked", "review", "none"], 60))
+    ]
+    with catalog.writing() as writer:
+        for part in np.array_split(rng.permutation(60), 4):
+            writer.put_links([links[number] for number in part])
+    slow = {
+        link.clip_id: link.program_id
+        for link in catalog.links()
+        if link.decision == "linked" and link.program_id is not None
+    }
+    assert 10 < len(slow) < 30
+    assert list(linked_programs(catalog).items()) == list(slow.items())
