@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from matcher.errors import InputError
-from matcher.fusion.clip_model import ClipModel, n_parameters
+from matcher.fusion.clip_model import ClipModel, make_clip_model, n_parameters
 from matcher.fusion.config import ClipModelConfig, FramesConfig, HeadConfig
 from matcher.fusion.model_file import save_clip_model
 from matcher.training.block_sampler import count_batches
@@ -115,8 +112,8 @@ def train_fusion(
         raise InputError("without labels there is only the self-supervised start; give its epochs")
     with joined(training.device) as processes:
         training.check_target()
-        with _seeded(training.loop.seed):
-            model = ClipModel(clip_model_config(material.encoders.dimensions, material.heads))
+        config = clip_model_config(material.encoders.dimensions, material.heads)
+        model = make_clip_model(config, seed=training.loop.seed)
         histories = dict(_trained(model, material, training, on_step))
         card = card_of(material, training, model, histories)
         if processes.is_first:
@@ -236,11 +233,3 @@ def table_rows(card: dict[str, Any]) -> list[tuple[str, ...]]:
             for name, share in judged["accuracy"].items()
         ]
     return rows
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Let a new model's weights follow from the seed, and leave the caller's random state."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
