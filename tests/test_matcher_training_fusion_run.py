@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from commands import ROOT, Run
 from safetensors import safe_open
+from training_clips import probabilities_of
 
 from index.catalog import Catalog, ModelInfo
 from index.rows import ClipRecord, FeatureRecord, LinkRecord, StoredClip
@@ -23,7 +24,6 @@ from matcher.training.fusion_run import (
     count_steps,
     train_fusion,
 )
-from matcher.training.inference import answer
 from matcher.training.labels import Fault
 from matcher.training.loop_records import LoopConfig, Step
 from matcher.training.store_embeddings import linked_programs
@@ -168,7 +168,7 @@ def test_what_the_card_says_is_what_the_model_does(store: Path, tmp_path: Path, 
     read = read_labels(labels(tmp_path), Taxonomy.load(store.parent / "site.toml"))
     material = material_of_labels(catalog, read, encoders_in_use(catalog, Settings()), held_out=0.4, seed=3)
     held_out = material.validation
-    said = answer(load_clip_model(out / "model.safetensors"), held_out.source)
+    said = probabilities_of(load_clip_model(out / "model.safetensors"), held_out.source)
     for tier in ("tier1", "tier2"):
         wanted = held_out.targets.dense(tier, held_out.positions)
         right = wanted[np.arange(len(wanted)), said[tier].argmax(axis=1)] > 0
