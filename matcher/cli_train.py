@@ -512,7 +512,7 @@ def _train_scene(labels: Path, training: SceneTraining, *, as_json: bool) -> Non
         print_table("", TABLE_COLUMNS, table_rows(card))
     say(
         f'wrote {training.out}; use it with scene = "scene@{training.out}" under [fusion] of --config;'
-        " clips kept before keep the scenes of then"
+        " kept clips are described anew with: matcher link"
     )
     used = material.n_rows - material.n_refused
     summary({"stretches": used, "left out": material.n_refused}, time.monotonic() - started)
