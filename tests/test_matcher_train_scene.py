@@ -183,6 +183,14 @@ def test_rows_that_cannot_be_used_are_said_each_and_the_rest_is_learned(
     assert plain["fingerprint"] == ran.object["fingerprint"]
 
 
+def test_a_card_keeps_the_first_of_many_lines(sounds: Path, tmp_path: Path, matcher: Run) -> None:
+    rows = [*usual(), *((f"gone-{n}.wav", "music") for n in range(25))]
+    ran = train(matcher, labels(sounds, rows), tmp_path / "own.safetensors", "--json")
+    assert sum("no file" in line for line in ran.lines) == 25
+    assert len(ran.object["remarks"]) == 21
+    assert ran.object["remarks"][-1] == "and 5 more such lines"
+
+
 def test_rows_of_a_file_that_cannot_be_read_are_said_in_one_line(
     sounds: Path, tmp_path: Path, matcher: Run
 ) -> None:

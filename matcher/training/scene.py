@@ -125,7 +125,7 @@ def train_scene(
         The net on the CPU, not in training; its classes are in order of their names.
 
     Raises:
-        InputError: There are fewer than two classes.
+        InputError: There are fewer than two classes, or the net's numbers are no longer finite.
         MissingDependencyError: CUDA was asked for and is not there.
     """
     classes = sorted({stretch.label for stretch in stretches})
@@ -150,6 +150,8 @@ def train_scene(
             schedule.step()
             if on_step is not None:
                 on_step(step, float(loss.detach()))
+    if not all(numbers.isfinite().all() for numbers in net.state_dict().values()):
+        raise InputError("the training came to numbers that are not finite; train with another seed")
     return net.cpu().eval()
 
 

@@ -105,29 +105,33 @@ def listen(
         rows: From :func:`matcher.inputs.read_sound_rows`.
         on_file: Called when a file is done with.
     """
-    refused = [row.message for row in rows if isinstance(row, Refused)]
-    n_refused = len(refused)
+    refused = [(1, row.message) for row in rows if isinstance(row, Refused)]
     files: list[HeardFile] = []
     for path, jobs in files_of(rows).items():
-        stretches: list[Stretch] = []
-        try:
-            pieces = _pieces(path)
-        except InputError as error:
-            numbers = listed([str(job.row) for job in jobs])
-            refused.append(f"{one_line(str(labels))} row {numbers}: {error}")
-            n_refused += len(jobs)
-            jobs = []
-        for job in jobs:
-            try:
-                stretches += cut(pieces, job)
-            except InputError as error:
-                refused.append(f"{one_line(str(labels))} row {job.row}: {error}")
-                n_refused += 1
+        stretches, bad = _heard(one_line(str(labels)), path, jobs)
+        refused += bad
         if stretches:
             files.append(HeardFile(path, tuple(stretches)))
         if on_file is not None:
             on_file(path)
-    return SceneMaterial(labels, tuple(files), len(rows), n_refused, tuple(refused))
+    n_refused = sum(n for n, _ in refused)
+    return SceneMaterial(labels, tuple(files), len(rows), n_refused, tuple(line for _, line in refused))
+
+
+def _heard(labels: str, path: Path, jobs: Sequence[SoundJob]) -> tuple[list[Stretch], list[tuple[int, str]]]:
+    """The stretches of one file; and how many rows cannot be used, and why."""
+    try:
+        pieces = _pieces(path)
+    except InputError as error:
+        return [], [(len(jobs), f"{labels} row {listed([str(job.row) for job in jobs])}: {error}")]
+    stretches: list[Stretch] = []
+    refused = []
+    for job in jobs:
+        try:
+            stretches += cut(pieces, job)
+        except InputError as error:
+            refused.append((1, f"{labels} row {job.row}: {error}"))
+    return stretches, refused
 
 
 def _pieces(path: Path) -> list[SoundPiece]:

@@ -20,6 +20,9 @@ from matcher.training.card import check_target, heading, origin_of, versions_lin
 from matcher.training.scene import OnStep, SceneFigures, SceneRecipe, Stretch, scene_figures, train_scene
 from matcher.training.scene_material import HeardFile, SceneMaterial, hold_out
 
+#: Of the lines on rows that were left out, so many stand in a card.
+_MOST_SAID = 20
+
 
 @dataclass(frozen=True)
 class SceneTraining:
@@ -128,12 +131,18 @@ def card_of(
             "files_held_out": int(is_held_out.sum()),
             "classes": classes,
         },
-        "remarks": [*material.said, *remarks(classes)],
+        "remarks": [*_first(material.said), *remarks(classes)],
         "figures": None if figures is None else asdict(figures),
         "settings": {**asdict(training.recipe), "held_out": training.held_out},
         "parameters": sum(one.numel() for one in net.parameters()),
         "fingerprint": TrainedScene(net, "").info.fingerprint,
     }
+
+
+def _first(said: Sequence[str]) -> list[str]:
+    """What a card keeps of many lines."""
+    more = len(said) - _MOST_SAID
+    return [*said[:_MOST_SAID], *([f"and {more} more such lines"] if more > 0 else [])]
 
 
 def _classes(files: Sequence[HeardFile], is_held_out: NDArray[np.bool_]) -> dict[str, dict[str, float]]:
