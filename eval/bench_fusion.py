@@ -32,7 +32,9 @@ from index.rows import FeatureRecord
 from matcher.fusion.clip_model import ClipModel, n_parameters
 from matcher.fusion.config import ClipModelConfig, HeadConfig
 from matcher.training.fusion_data import ArraySource, ClassLists, ClipSource, Labelled, Targets
-from matcher.training.fusion_loop import LabelledBatch, LoopConfig, answers, fit
+from matcher.training.fusion_loop import LabelledBatch, fit
+from matcher.training.inference import answers
+from matcher.training.loop_records import LoopConfig
 from matcher.training.raw_steps import raw_inference, raw_step, use_threads, where
 from matcher.training.store_source import COLUMNS, StoreSource
 

@@ -630,9 +630,9 @@ class Catalog:
             table.checkout(self.version_of("features"))
         return FeatureReader(table, columns, lambda: self._reading("features"), clip_ids)
 
-    def feature_states(self) -> dict[str, FeatureState]:
-        """Of every clip with features what they were made from; reads no array."""
-        rows = self._rows("features", columns=["clip_id", *FeatureState._fields])
+    def feature_states(self, clip_ids: Sequence[str] | None = None) -> dict[str, FeatureState]:
+        """Of every clip with features (or of some) what they were made from; reads no array."""
+        rows = self._rows_of_clips("features", clip_ids, ["clip_id", *FeatureState._fields])
         return {row["clip_id"]: FeatureState(*(row[name] for name in FeatureState._fields)) for row in rows}
 
     def clip_dates(self) -> dict[str, str]:

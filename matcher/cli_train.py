@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matcher.config import Settings
     from matcher.training.descriptor import Training
     from matcher.training.fusion_run import FusionTraining
+    from matcher.training.scene_run import SceneTraining
 
 train_app = typer.Typer(
     help="Learn from one's own films and clips.", no_args_is_help=True, rich_markup_mode=None
@@ -446,3 +447,73 @@ def _train_fusion(
     summary(
         {"clips": card["data"]["clips"], "programs": card["data"]["programs"]}, time.monotonic() - started
     )
+
+
+@train_app.command(
+    "scene",
+    epilog="Examples:  matcher train scene --clips sounds.csv --out scene.safetensors  |  matcher train scene"
+    " --clips sounds.csv --held-out 0 --steps 800 --out scene-2.safetensors",
+)
+def train_scene(
+    clips: Annotated[
+        Path,
+        typer.Option(
+            "--clips", help="CSV file: path,label[,start_seconds,end_seconds]; paths relative to its folder."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="File to write, *.safetensors.")],
+    held_out: Annotated[float, typer.Option(help="Share of the files to judge by; 0 for none.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="Another split, order and start.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Batches that it learns from (400).")] = None,
+    note: Annotated[str, typer.Option(help="A line to keep in the file and its card.")] = "",
+    device: DeviceWord = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Learn what seconds of sound are like from labelled stretches: `scene = "scene@FILE"` then uses it.
+
+    Any films and sounds serve, and any labels, such as speech, music and laughter. Whole files are held out
+    to judge by. The file is written with its card (.json, .md) when all is done, not before.
+    """
+    from matcher.training.scene import SceneRecipe
+    from matcher.training.scene_run import SceneTraining
+
+    settings = settings_of(config, device=device)
+    recipe = SceneRecipe(seed=seed) if steps is None else SceneRecipe(seed=seed, steps=steps)
+    training = SceneTraining(
+        out, recipe, held_out=held_out, device=settings.encoder.device, note=note,
+        command=shlex.join(["matcher", *sys.argv[1:]]),
+    )  # fmt: skip
+    _train_scene(clips, training, as_json=json)
+
+
+def _train_scene(labels: Path, training: SceneTraining, *, as_json: bool) -> None:
+    from matcher.inputs import read_sound_rows
+    from matcher.show import print_json, print_table, progress_bar, say, summary
+    from matcher.training.scene_material import files_of, listen
+    from matcher.training.scene_run import TABLE_COLUMNS, remarks, table_rows, train_scene_encoder
+
+    started = time.monotonic()
+    training.check_target()
+    rows = read_sound_rows(labels)
+    with progress_bar("listening", len(files_of(rows))) as bar:
+        material = listen(labels, rows, on_file=lambda path: bar.step(path.name))
+    for line in material.said:
+        say(line)
+    with progress_bar("training", training.recipe.steps) as bar:
+        card = train_scene_encoder(
+            material, training, on_step=lambda _, loss: bar.step(f"loss {loss:.4g}")
+        )  # fmt: skip
+    for line in remarks(card["data"]["classes"]):
+        say(line)
+    if as_json:
+        print_json({"out": str(training.out), **card})
+    else:
+        print_table("", TABLE_COLUMNS, table_rows(card))
+    say(
+        f'wrote {training.out}; use it with scene = "scene@{training.out}" under [fusion] of --config;'
+        " kept clips are described anew with: matcher link"
+    )
+    used = material.n_rows - material.n_refused
+    summary({"stretches": used, "left out": material.n_refused}, time.monotonic() - started)
+    exit_by(done=used, failed=material.n_refused)

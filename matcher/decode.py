@@ -26,7 +26,7 @@ import stat
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -42,7 +42,7 @@ from av.video.reformatter import ColorRange, ColorTrc, Interpolation, VideoRefor
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from matcher.decode_sound import SoundThread, SoundTrack
+from matcher.decode_sound import SoundPiece, SoundThread, SoundTrack
 from matcher.errors import InputError, VideoError
 from matcher.records import Frame
 
@@ -58,7 +58,7 @@ _MAX_TOLERANCE_SECONDS = 0.0005
 _MAX_REMEMBERED = 4096  # cells and long gaps remembered at most, so that no file can make memory grow
 
 # Only containers that hold their own data: no playlist (hls, dash, concat), no image sequence, no device.
-# The sound-only ones are here so that the error can say what the file is.
+# The sound-only ones are here for read_pieces, and so that an error can say what the file is.
 _CONTAINERS = (
     "3dostr,4xm,aac,ac3,aiff,amr,amv,apng,asf,ast,av1,avi,avs,avs2,avs3,bink,caf,cavsvideo,cine,dhav,dirac,"
     "dnxhd,dv,dxa,eac3,evc,film_cpk,flac,flic,flv,gif,gxf,h261,h263,h264,hevc,idcin,ifv,ivf,jpegxl_anim,"
@@ -255,6 +255,39 @@ def decode_all(path: Path, *, threads: int = 0) -> int:
         return n_frames
 
 
+def read_pieces(path: Path) -> list[SoundPiece]:
+    """The whole sound of a file, with pictures or without; no picture is decoded.
+
+    Args:
+        path: A local file, a film or a sound.
+
+    Returns:
+        Its pieces in time order, none without a sound track. Times are from the first frame, as the header
+        tells; from the first sample where there are no pictures.
+
+    Raises:
+        VideoError: It is no file that can be read. A file that breaks off or is damaged gives what there is.
+    """
+    track = SoundTrack()
+    with _container(path) as container:
+        stream = track.attach(container)
+        if stream is None:
+            return []
+        for other in container.streams:
+            if other is not stream:
+                other.discard = av.stream.Discard.all
+        for packet in _sound_packets(container, stream):
+            track.take(packet)
+        track.finish(_display(path))
+        pictures = _picture_streams(container)
+        if pictures:
+            track.base_seconds = float((pictures[0].start_time or 0) * (pictures[0].time_base or 0))
+        pieces = track.pieces()
+    if pictures or not pieces:
+        return pieces
+    return [replace(one, start_seconds=one.start_seconds - pieces[0].start_seconds) for one in pieces]
+
+
 # --- Opening ---------------------------------------------------------------------------------------
 
 
@@ -378,14 +411,15 @@ def _unreadable(name: str, head: bytes, error: Exception) -> VideoError:
     )
 
 
-@contextmanager
-def _open(path: Path, *, threads: int, sound: SoundTrack | None = None) -> Iterator[_Source]:
-    if threads < 0:
-        raise ValueError(f"threads must be 0 or more, got {threads}")
+def _container(path: Path) -> InputContainer:
+    """Open a file that holds its own data.
+
+    Raises:
+        VideoError: It is none that libav reads.
+    """
     head = _check_file(path)
-    name = _display(path)
     try:
-        container = av.open(
+        return av.open(
             "file:" + os.path.abspath(path),  # noqa: PTH100 - resolve() would follow links
             container_options={
                 "protocol_whitelist": "file",
@@ -394,8 +428,15 @@ def _open(path: Path, *, threads: int, sound: SoundTrack | None = None) -> Itera
             metadata_errors="replace",
         )
     except (av.FFmpegError, ValueError, MemoryError) as error:
-        raise _unreadable(name, head, error) from error
-    with container:
+        raise _unreadable(_display(path), head, error) from error
+
+
+@contextmanager
+def _open(path: Path, *, threads: int, sound: SoundTrack | None = None) -> Iterator[_Source]:
+    if threads < 0:
+        raise ValueError(f"threads must be 0 or more, got {threads}")
+    name = _display(path)
+    with _container(path) as container:
         stream = _video_stream(container, name)
         codec = stream.codec_context
         if codec.width * codec.height > _MAX_PIXELS:
@@ -431,8 +472,7 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
     format_name = container.format.name
     if format_name.endswith("_pipe") or container.metadata.get("major_brand") in _PICTURE_BRANDS:
         raise VideoError(f"{name} is a picture, not a video: give a video file")
-    not_video = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
-    streams = [stream for stream in container.streams.video if not stream.disposition & not_video]
+    streams = _picture_streams(container)
     if not streams:
         holds = "holds sound but no video" if container.streams.audio else "holds no video"
         raise VideoError(f"{name} {holds}: give a file with a picture track")
@@ -443,6 +483,12 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
     return next(
         (stream for stream in decodable if best is not None and stream.index == best.index), decodable[0]
     )
+
+
+def _picture_streams(container: InputContainer) -> list[VideoStream]:
+    """Those of moving pictures: a cover or thumbnails are none."""
+    not_video = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    return [stream for stream in container.streams.video if not stream.disposition & not_video]
 
 
 # --- Reading ---------------------------------------------------------------------------------------
@@ -469,6 +515,23 @@ def _packets(source: _Source) -> Iterator[Packet[VideoStream]]:
             # PyAV stumbles at the end over streams that appeared on the way (MPEG-TS, FLV): seen in
             # av 18.1's InputContainer.demux, which flushes more streams than it has listed.
             pass
+        return
+
+
+def _sound_packets(container: InputContainer, stream: AudioStream) -> Iterator[Packet[AudioStream]]:
+    """All packets of one stream, past damaged places."""
+    faults = 0
+    while faults < _MAX_CONSECUTIVE_FAULTS:
+        try:
+            for packet in container.demux(stream):
+                faults = 0
+                if packet.size:
+                    yield packet
+        except (av.FFmpegError, MemoryError):
+            faults += 1
+            continue
+        except IndexError:
+            pass  # see _packets
         return
 
 

@@ -16,10 +16,7 @@ import numpy as np
 
 from index.base import Vectors
 from matcher.clip_features import (
-    Scenes,
     Timed,
-    Words,
-    features_of,
     program_words,
     split_by_asset,
     stretches,
@@ -178,12 +175,6 @@ class Fusion:
     def text_vector(self, text: str | None) -> Vectors | None:
         """(d,) of some words; None where nobody knows any, zeros where there are none."""
         return None if text is None else self.text.encode([text])[0]
-
-    def clip(
-        self, frames: Vectors, sound: Timed | None, words: Words, *, scene: Scenes | None = None
-    ) -> ClipFeatures:
-        """The features of a clip's descriptors and words, and of its scenes if they are known."""
-        return features_of(frames, sound, self.text_vector(words.text), scene=scene)
 
     def asset(self, frames: Timed, sound: Timed | None, text: Vectors | None, *, n_assets: int) -> Timed:
         """Embed the stretches of one asset.

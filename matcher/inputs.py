@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from matcher.errors import InputError
 
 PROGRAM_COLUMNS = ("program_id", "path", "asset_id", "title", "alias", "category")
 CLIP_COLUMNS = ("clip_id", "path", "title", "description")
+SOUND_COLUMNS = ("path", "label", "start_seconds", "end_seconds")
 TIERS = 3
 _FILM_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".webm", ".m4v"})
 _SAMPLE_BYTES = 65536
@@ -60,6 +62,25 @@ class ClipJob:
     path: Path
     title: str = ""
     description: str = ""
+
+
+@dataclass(frozen=True)
+class SoundJob:
+    """A labelled stretch of a file's sound; ``row`` is its line in the manifest.
+
+    Attributes:
+        path: A film or a sound.
+        label: What is heard there.
+        row: Its line in the manifest.
+        start_seconds: From the beginning of the file.
+        end_seconds: Likewise; infinity for the end of the file.
+    """
+
+    path: Path
+    label: str
+    row: int
+    start_seconds: float = 0.0
+    end_seconds: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -176,6 +197,26 @@ def read_clip_manifest(manifest: Path) -> tuple[list[ClipJob], list[Refused]]:
     rows = read_clip_rows(manifest)
     clips = [row for row in rows if isinstance(row, ClipJob)]
     return clips, [row for row in rows if isinstance(row, Refused)]
+
+
+def read_sound_rows(manifest: Path) -> list[SoundJob | Refused]:
+    """Every labelled stretch in order, or why a row is none; one that comes twice counts once.
+
+    Raises:
+        InputError: The file cannot be read or lacks a column.
+    """
+    seen: dict[tuple[Path, float, float], int] = {}
+    found: list[SoundJob | Refused] = []
+    for row, values in _rows(manifest, SOUND_COLUMNS, required=2):
+        try:
+            job = _sound_row(manifest, row, values)
+            before = seen.setdefault((job.path.resolve(), job.start_seconds, job.end_seconds), row)
+            if before != row:
+                raise InputError(f"this stretch is that of row {before}; label it once")
+            found.append(job)
+        except InputError as error:
+            found.append(_refused_row(manifest, row, values.cells["label"], values, error))
+    return found
 
 
 def fingerprint_files(paths: Iterable[Path], *extra: str) -> str:
@@ -295,6 +336,36 @@ def _program_row(manifest: Path, row: int, values: _Row) -> ProgramJob:
         aliases=tuple(part.strip() for part in cells["alias"].split("|") if part.strip()),
         categories=(cells["category"],) if cells["category"] else (),
     )
+
+
+def _sound_row(manifest: Path, row: int, values: _Row) -> SoundJob:
+    cells = values.cells
+    path = _path(manifest, values)
+    if not cells["label"]:
+        raise InputError("label is empty; write what is heard, or take the row out")
+    check_id("label", cells["label"])
+    start_seconds = _seconds(cells, "start_seconds", 0.0)
+    end_seconds = _seconds(cells, "end_seconds", math.inf)
+    if end_seconds - start_seconds < 1 - 1e-9:
+        raise InputError(
+            f"from {start_seconds:g} to {end_seconds:g} s is less than a second; label a longer stretch"
+        )
+    return SoundJob(path, cells["label"], row, start_seconds, end_seconds)
+
+
+def _seconds(cells: dict[str, str], name: str, usual: float) -> float:
+    if not cells[name]:
+        return usual
+    try:
+        seconds = float(cells[name])
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise InputError(
+            f"{name} {one_line(cells[name])!r} is no number of seconds; write one such as 12.5, or leave it"
+            f" empty for the {'beginning' if usual == 0 else 'end'} of the file"
+        )
+    return seconds
 
 
 def _path(manifest: Path, values: _Row) -> Path:

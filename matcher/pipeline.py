@@ -235,7 +235,8 @@ def query_clips(
         encoder: Must be the store's model.
         settings: Sampling of clips, and whether to listen to them, where the store holds sounds.
         top: Best guesses named for each.
-        kept: Where clips kept earlier are looked up: one whose file has not changed is not decoded again.
+        kept: Where clips kept earlier are looked up: one whose file has not changed is not decoded again,
+            unless another scene encoder is set than described its sound.
         on_frames: Called with the file and the time reached in it.
         surroundings: Says what clips are about, and what they are; None to say nothing of it.
 
@@ -251,14 +252,14 @@ def query_clips(
     reader = _text_reader(settings) if surroundings is not None else None
     if reader is not None:  # a clip in whose pictures nobody has read yet counts as changed
         marks = {clip_id: _as_read(mark) for clip_id, mark in marks.items()}
-    known = set() if kept is None else _unchanged(kept, marks)
+    scene = None if surroundings is None or listener is None else surroundings.fusion.scene
+    known = set() if kept is None else _unchanged(kept, marks, scene)
     verdicts = {} if kept is None else verdicts_of(kept.reviews())
     described = describe_files(
         (job.path for job in clips if job.clip_id not in known), encoder, sampling,
         on_frames=on_frames, are_clips=True, listener=listener,
     )  # fmt: skip
     second_look = SecondLook(encoder, sampling) if settings.decision.second_look else None
-    scene = None if surroundings is None or listener is None else surroundings.fusion.scene
 
     def again(first: Considered, path: Path, album: Album) -> Considered:
         if listener is not None and linker.is_unsure(first):
@@ -443,13 +444,20 @@ def _as_read(mark: str) -> str:
     return fingerprint([mark, "read"])
 
 
-def _unchanged(kept: Catalog, marks: Mapping[str, str]) -> set[str]:
-    """Those of these clips that are kept and have not changed; more may be known of one than is asked."""
-    return {
+def _unchanged(kept: Catalog, marks: Mapping[str, str], scene: SceneEncoder | None) -> set[str]:
+    """Those of these clips that are kept and have not changed; more may be known of one than is asked.
+
+    One whose seconds are not described by ``scene`` counts as changed: only its file can tell it now.
+    """
+    same = {
         record.clip_id
         for record in kept.clips()
         if (mark := marks.get(record.clip_id)) and record.source_fingerprint in (mark, _as_read(mark))
     }
+    if scene is None:
+        return same
+    states, used = kept.feature_states(sorted(same)), scene.info.fingerprint
+    return same - {name for name, state in states.items() if state.seconds and state.scene_model != used}
 
 
 def _stored_clip(

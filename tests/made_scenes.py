@@ -5,6 +5,9 @@ Each has a voice, an instrument, a room and a background of its own, drawn from 
 
 from __future__ import annotations
 
+import wave
+from pathlib import Path
+
 import numpy as np
 
 from matcher.sound import RATE_HZ, mel_columns
@@ -20,13 +23,28 @@ def stretches(seeds: range, seconds: float) -> list[Stretch]:
 
 
 def columns(kind: str, seed: int, seconds: float) -> np.ndarray:
-    """(c, 64) log-mel columns, over noise and a sound of another kind, through an equalizer, at any level."""
+    """(c, 64) log-mel columns of :func:`samples`."""
+    return mel_columns(samples(kind, seed, seconds))
+
+
+def samples(kind: str, seed: int, seconds: float) -> Samples:
+    """(n,) over noise and a sound of another kind, through an equalizer, at any level."""
     rng = np.random.default_rng([KINDS.index(kind), seed])
     sound = _power_1(_MAKERS[kind](rng, seconds))
     other = _MAKERS[str(rng.choice([name for name in KINDS if name != kind]))]
     sound = sound + 10 ** rng.uniform(-1, -0.4) * _power_1(other(rng, seconds))  # 8 to 20 dB below
     sound = _equalized(sound + 10 ** rng.uniform(-1.5, -0.3) * _noise(rng, len(sound)), rng)
-    return mel_columns((10 ** rng.uniform(-2, -0.5) * _power_1(sound)).astype(np.float32))
+    return (10 ** rng.uniform(-2, -0.5) * _power_1(sound)).astype(np.float32)
+
+
+def write_wav(path: Path, sound: Samples) -> Path:
+    """A sound file of 16 bits, mono at ``RATE_HZ``."""
+    with wave.open(str(path), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(RATE_HZ)
+        out.writeframes((np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
+    return path
 
 
 def _power_1(sound: Samples) -> Samples:

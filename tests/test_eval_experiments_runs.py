@@ -25,7 +25,7 @@ from eval.experiments.world import Difficulty, make_world
 from matcher.errors import InputError
 from matcher.fusion.clip_model import make_clip_model, n_parameters
 from matcher.fusion.features import MODALITIES, ModalityState
-from matcher.training.fusion_loop import LoopConfig
+from matcher.training.loop_records import LoopConfig
 
 HARD = Difficulty(n_tier1=2, d_picture=16, d_sound=8, d_text=64)
 TINY = Scale(

@@ -68,6 +68,8 @@ def test_features_read_back_as_they_were_kept(catalog: Catalog) -> None:
     states = catalog.feature_states()
     assert states["c003"] == ("day 3", "fp-t", "fp-e", "", 2)
     assert states == {clip_id: record.state for clip_id, record in found.items()}
+    assert catalog.feature_states(["c003", "nobody"]) == {"c003": states["c003"]}
+    assert catalog.feature_states([]) == {}
 
 
 @settings(max_examples=15, deadline=None)

@@ -30,7 +30,7 @@ from matcher.store import open_catalog
 VERBS = [
     "add", "remove", "query", "link", "relink", "programs", "clips", "links", "status", "doctor", "demo",
     "review", "history", "index verify", "index rebuild", "index compact", "bench ingest", "bench query",
-    "bench cluster",
+    "bench cluster", "train descriptor", "train categories", "train fusion", "train scene",
 ]  # fmt: skip
 HEAVY = [
     "numpy", "av", "lancedb", "lance", "faiss", "torch", "onnxruntime", "onnx", "timm", "open_clip",

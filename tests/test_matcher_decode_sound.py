@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from test_matcher_sound import talk
 
 from matcher import decode_sound
-from matcher.decode import Sampling, sample_frames
+from matcher.decode import Sampling, read_pieces, sample_frames
 from matcher.decode_sound import SoundPiece, SoundThread, SoundTrack, read_sound, sound_seconds
 from matcher.encoders.sound import shipped_sound_encoder
+from matcher.errors import VideoError
 from matcher.records import Frame
 from matcher.sound import COLUMN_SECONDS, RATE_HZ, mel_columns
 
@@ -134,6 +135,14 @@ def assert_same_frames(path: Path) -> None:
         assert [f.t_seconds for f in heard] == [f.t_seconds for f in plain]
         assert all(np.array_equal(a.image, b.image) for a, b in zip(heard, plain, strict=True))
         assert plain
+
+
+def assert_same_alone(path: Path, pieces: Sequence[SoundPiece]) -> None:
+    """The same sound is read without a look at the pictures."""
+    alone = read_pieces(path)
+    assert [one.start_seconds for one in alone] == [one.start_seconds for one in pieces]
+    for one, other in zip(alone, pieces, strict=True):
+        np.testing.assert_array_equal(one.columns, other.columns)
 
 
 def loudest_seconds(pieces: Sequence[SoundPiece]) -> float:
@@ -269,6 +278,7 @@ def test_an_event_is_found_at_its_time_from_the_first_frame(
     middle = float(np.average(np.arange(80_000), weights=heard**2)) / RATE_HZ
     assert middle == pytest.approx(4.3 - video_start, abs=0.02)
     assert_same_frames(path)
+    assert_same_alone(path, pieces)
 
 
 def test_a_sound_that_ends_early_ends_there(tmp_path: Path) -> None:
@@ -350,10 +360,28 @@ def test_the_default_of_two_tracks_is_heard(tmp_path: Path, default: int) -> Non
     assert_same_frames(path)
 
 
+@pytest.mark.parametrize(("suffix", "cover"), [(".mp3", False), (".mp3", True), (".m4a", False)])
+def test_a_sound_without_pictures_begins_at_its_first_sample(
+    tmp_path: Path, suffix: str, cover: bool
+) -> None:
+    (piece,) = read_pieces(media.write_sound(tmp_path / f"a{suffix}", cover=cover))
+    assert piece.start_seconds == 0.0
+    assert len(piece.columns) * COLUMN_SECONDS == pytest.approx(1.0, abs=0.15)
+
+
+def test_what_is_no_file_of_sound_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_text("words")
+    with pytest.raises(VideoError, match="is text"):
+        read_pieces(tmp_path / "a.wav")
+    with pytest.raises(VideoError, match="does not exist"):
+        read_pieces(tmp_path / "b.wav")
+
+
 def test_a_file_without_sound_gives_no_piece(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mkv")
     pieces, frames = listen(path)
     assert (pieces, len(frames)) == ([], 16)
+    assert read_pieces(path) == []
     assert read_sound(path, 1.0, 3.0).tolist() == [0.0] * 32_000
 
 
@@ -403,6 +431,7 @@ def test_a_file_that_breaks_off_is_heard_to_there(
     assert SECONDS * share - 1.5 < sound_seconds(pieces) < SECONDS * share + 1.5
     assert frames[-1].t_seconds > SECONDS * share - 1.5
     assert_same_frames(path)
+    assert_same_alone(path, pieces)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -423,6 +452,7 @@ def test_damage_in_the_middle_stops_neither_pictures_nor_sound(
     assert sound_seconds(pieces) > 2.0
     assert read_sound(path, 0.0, SECONDS).shape == (128_000,)
     assert_same_frames(path)
+    assert_same_alone(path, pieces)
 
 
 def test_damaged_packets_are_counted_in_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -189,7 +189,7 @@ def test_the_loss_sums_the_fused_and_each_modality_that_is_there() -> None:
     output, wanted = model_of()(batch_of(clips())), targets(7)
     total = 0.0
     for head in CONFIG.heads:
-        rows = [(output.log_odds[head.name], [True] * 6, 1.0)]
+        rows = [(output.log_odds[head.name], [True] * 7, 1.0)]
         for number, name in enumerate(MODALITIES):
             rows.append(
                 (output.modality_log_odds[name][head.name], output.is_present[:, number].tolist(), 0.5)
@@ -206,7 +206,7 @@ def test_the_loss_sums_the_fused_and_each_modality_that_is_there() -> None:
             total += weight * sum(each) / len(each)
     assert summed_loss(output, wanted, modality_weight=0.5).item() == pytest.approx(total)
     fused_alone = sum(
-        binary_loss(output.log_odds[name], y, torch.ones(6, dtype=torch.bool)).item()
+        binary_loss(output.log_odds[name], y, torch.ones(7, dtype=torch.bool)).item()
         for name, y in wanted.items()
     )
     assert summed_loss(output, wanted, modality_weight=0.0).item() == pytest.approx(fused_alone)

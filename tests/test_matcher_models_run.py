@@ -13,7 +13,7 @@ from commands import Library, Run
 from index.catalog import Catalog
 from matcher.categories import head_file
 from matcher.category_head import TierHead
-from matcher.clip_features import Words
+from matcher.clip_features import Words, features_of
 from matcher.config import Settings
 from matcher.encoders.base import fingerprint
 from matcher.fusion.batch import ClipBatch
@@ -76,7 +76,8 @@ def test_a_clip_model_makes_all_embeddings_anew_and_one_can_go_back(
 
     stored = open_catalog(store).clip("clip-p02")
     assert stored is not None
-    features = default_fusion(catalog, SETTINGS).clip(stored.vectors, stored.sound, Words())
+    text = default_fusion(catalog, SETTINGS).text_vector(Words().text)
+    features = features_of(stored.vectors, stored.sound, text)
     with torch.inference_mode():
         want = (
             load_clip_model(model)(ClipBatch.of([features], dimensions=(512, 128, 512))).embedding[0].numpy()

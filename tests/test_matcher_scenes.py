@@ -19,6 +19,7 @@ from matcher.clip_features import Words, features_of, stretches
 from matcher.config import FusionSettings, Settings
 from matcher.embedding import Encoders, MeanEmbedder
 from matcher.encoders.scene import load_scene_encoder
+from matcher.encoders.scene_net import SceneNet, save_scene_net
 from matcher.errors import StoreError
 from matcher.fusion.clip_model import ClipModel
 from matcher.fusion.config import ClipModelConfig, FramesConfig
@@ -202,7 +203,7 @@ def test_without_scenes_everything_is_as_it_was(
     assert record.scene_model == ""
     fusion = default_fusion(open_catalog(store), NO_SCENES)
     assert (fusion.scene, fusion.encoders.dimensions) == (None, (512, 128, 512))
-    want = fusion.clip(stored.vectors, stored.sound, Words())
+    want = features_of(stored.vectors, stored.sound, fusion.text_vector(Words().text))
     np.testing.assert_allclose(record.sound, want.sound, atol=1e-3)
     np.testing.assert_allclose(record.embedding, fusion.embedder.embed([want])[0], atol=1e-3)
     # The mean and a model without scenes say the same of the clip to whom scenes are known.
@@ -242,6 +243,36 @@ def test_scenes_of_another_encoder_are_kept_and_count_as_unknown(
         alone = was.sound[:, :128]
         unknown = ClipFeatures(was.picture, alone[alone.any(axis=1)], was.text)
         np.testing.assert_allclose(now.embedding, embedder.embed([unknown])[0], atol=1e-3)
+
+
+def test_a_clip_of_another_scene_encoder_is_described_anew_when_it_is_linked_again(
+    matcher: Run, store: Path, library: Library, off: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    save_scene_net(SceneNet(["music", "speech"]), tmp_path / "own.safetensors", notes={})
+    own = load_scene_encoder(f"scene@{tmp_path / 'own.safetensors'}")
+    config = tmp_path / "own.toml"
+    config.write_text(f'[fusion]\nscene = "{own.info.spec}"\n')
+
+    def linked(*more: str | Path) -> tuple[FeatureRecord, str]:
+        assert matcher("link", library.clips["p01"], "--store", store, *more).code == 0
+        catalog = open_catalog(store)
+        (record,) = (one for one in catalog.clips() if one.clip_id == "clip-p01")
+        return catalog.features()["clip-p01"], record.kept_at
+
+    first, at = linked()
+    second, later = linked("--config", config)
+    assert (first.scene_model, second.scene_model) == (MELSTATS, own.info.fingerprint)
+    assert later != at
+    assert first.sound is not None
+    assert second.sound is not None
+    assert np.array_equal(first.sound[:, :128], second.sound[:, :128])
+    assert not np.allclose(first.sound[:, 128:], second.sound[:, 128:], atol=0.1)
+    # Not once more; and who wants no scenes opens nothing to be rid of them.
+    for words in (("--config", config), ("--config", off)):
+        again, kept_at = linked(*words)
+        assert (again.scene_model, kept_at) == (own.info.fingerprint, later)
+        assert np.array_equal(again.sound, second.sound)
 
 
 def test_a_scene_encoder_that_is_not_there_is_told(

@@ -15,7 +15,9 @@ from training_clips import made_clips, new_model, split
 from matcher.errors import InputError
 from matcher.training.contrastive import fit_contrastive
 from matcher.training.fusion_data import Labelled, Targets, split_by_program
-from matcher.training.fusion_loop import LoopConfig, embed, fit
+from matcher.training.fusion_loop import fit
+from matcher.training.inference import embed
+from matcher.training.loop_records import LoopConfig
 from matcher.training.program_loss import program_loss
 
 CONFIG = LoopConfig(epochs=20, batch_size=30, learning_rate=0.01, patience=None)

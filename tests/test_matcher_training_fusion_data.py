@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matcher.errors import InputError
-from matcher.fusion.batch import ClipBatch
 from matcher.fusion.features import ClipFeatures
 from matcher.training.fusion_data import (
     NO_PROGRAM,
@@ -17,11 +16,8 @@ from matcher.training.fusion_data import (
     ClassLists,
     Labelled,
     Targets,
-    class_weights,
-    read_batch,
     split_by_program,
 )
-from matcher.training.packed_clips import PackedClips
 
 CLASSES = st.lists(st.one_of(st.none(), st.lists(st.integers(0, 3), max_size=3, unique=True)), max_size=8)
 
@@ -91,27 +87,6 @@ def test_labelled_clips_are_some_of_a_source() -> None:
         Labelled(source, Targets.of_programs(np.arange(3)))
 
 
-def test_a_source_that_only_reads_clips_gives_the_same_batch() -> None:
-    rng = np.random.default_rng(0)
-    clips = [ClipFeatures(rng.normal(size=(n, 3)).astype(np.float32)) for n in (1, 4, 2)]
-
-    class Plain:
-        dimensions = (3, 2, 2)
-
-        def __len__(self) -> int:
-            return 3
-
-        def read(self, rows: np.ndarray) -> list[ClipFeatures]:
-            return [clips[i] for i in rows]
-
-    rows = np.array([2, 0])
-    fast = ArraySource.packed(PackedClips.of(clips, dimensions=(3, 2, 2)))
-    for name in ("picture", "picture_mask", "states"):
-        got, want = getattr(read_batch(Plain(), rows), name), getattr(read_batch(fast, rows), name)
-        assert torch.equal(got, want)
-    assert isinstance(read_batch(Plain(), rows), ClipBatch)
-
-
 @given(
     st.lists(st.integers(NO_PROGRAM, 6), min_size=2, max_size=40), st.floats(0.05, 0.95), st.integers(0, 5)
 )
@@ -141,13 +116,3 @@ def test_a_share_of_the_programs_is_held_out_whatever_their_size() -> None:
     )
     with pytest.raises(ValueError, match="between 0 and 1"):
         split_by_program(program, share=1.0, seed=0)
-
-
-def test_rare_classes_are_shown_as_often_as_the_others() -> None:
-    lists = [[0]] * 8 + [[1]] * 2 + [[0, 2]] + [[], None]
-    targets = Targets.of_classes({"a": lists}, {"a": 4}, np.zeros(len(lists), np.int64))
-    rows = np.arange(len(lists))
-    weights = class_weights(targets, "a", rows)
-    assert weights.tolist() == [1.0] * 8 + [4.5] * 2 + [9.0] + [1.0, 1.0]
-    assert class_weights(targets, "a", rows, strength=0.5)[8] == pytest.approx(4.5**0.5)
-    assert class_weights(targets, "a", rows, strength=0.0).tolist() == [1.0] * 13

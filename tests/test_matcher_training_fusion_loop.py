@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from training_clips import DIMENSIONS, made_clips, new_model, split
+from training_clips import DIMENSIONS, made_clips, new_model, probabilities_of, split
 
 from matcher.errors import InputError, MissingDependencyError
 from matcher.fusion.clip_model import ClipModel, summed_loss
@@ -20,8 +20,10 @@ from matcher.fusion.features import ClipFeatures
 from matcher.training import fusion_loop
 from matcher.training.contrastive import fit_contrastive
 from matcher.training.fusion_data import ArraySource, Labelled, Targets
-from matcher.training.fusion_loop import History, LoopConfig, Step, answer, answers, embed, fit
+from matcher.training.fusion_loop import fit
+from matcher.training.inference import answers, embed
 from matcher.training.loop_engine import make_optimizer
+from matcher.training.loop_records import History, LoopConfig, Step
 from matcher.training.processes import choose_device
 from matcher.training.program_loss import program_loss
 
@@ -114,7 +116,7 @@ def test_it_learns_what_can_be_learned_and_keeps_the_best_epoch() -> None:
     assert best.accuracy["kind"] > 0.85
     assert best.accuracy["mood"] < 0.85, "it is noise"
     # What the model has at the end is what was judged.
-    said = answer(model, validation.source, rows=validation.positions)
+    said = probabilities_of(model, validation.source, validation.positions)
     rows = validation.positions
     right = said["kind"].argmax(axis=1) == validation.targets.program[rows] % 3
     assert right.mean() == pytest.approx(best.accuracy["kind"])
@@ -228,7 +230,8 @@ def test_each_modality_is_scaled_by_the_clips_that_are_learned_from() -> None:
     train_on, _ = split()
     model = new_model()
     fusion_loop.fit_statistics(model, train_on, seed=0)
-    clips = train_on.source.read(train_on.positions)
+    source, _ = made_clips()
+    clips = source._clips.read(train_on.positions)
     for name, rows in (
         ("picture", np.concatenate([clip.picture for clip in clips if clip.picture is not None])),
         ("sound", np.concatenate([clip.sound for clip in clips if clip.sound is not None])),
@@ -386,11 +389,13 @@ def test_embeddings_and_answers_are_the_models_own_batch_by_batch() -> None:
     got = embed(model, source, batch_size=7)
     np.testing.assert_allclose(got, want.embedding, atol=1e-6)
     np.testing.assert_allclose(embed(model, source, rows=rows), want.embedding[rows], atol=1e-6)
-    said = answer(model, source, rows=rows, batch_size=2)
-    np.testing.assert_allclose(said["kind"], want.log_odds["kind"][rows].sigmoid(), atol=1e-6)
+    said = list(answers(model, source, rows=rows, batch_size=2))
+    kind = np.concatenate([part.log_odds["kind"] for part in said])
+    np.testing.assert_allclose(kind, want.log_odds["kind"][rows], atol=1e-5)
+    assert [part.rows.tolist() for part in said] == [[5, 3], [59]]
     assert model.training, "it is left as it was"
     assert embed(model, source, rows=rows[:0]).shape == (0, 8)
-    assert answer(model, source, rows=rows[:0])["mood"].shape == (0, 2)
+    assert list(answers(model, source, rows=rows[:0])) == []
     parts = list(answers(model, source, batch_size=25))
     assert [len(part.rows) for part in parts] == [25, 25, 10]
 

@@ -9,23 +9,24 @@ import numpy as np
 import pytest
 from commands import ROOT, Run
 from safetensors import safe_open
+from training_clips import probabilities_of
 
 from index.catalog import Catalog, ModelInfo
 from index.rows import ClipRecord, FeatureRecord, LinkRecord, StoredClip
 from matcher.config import Settings
 from matcher.fusion.model_file import load_clip_model
+from matcher.training.card import source_revision
 from matcher.training.fusion_data import NO_PROGRAM
 from matcher.training.fusion_material import encoders_in_use, lines_of, material_of_links, program_numbers
 from matcher.training.fusion_run import (
     FusionTraining,
     clip_model_config,
     count_steps,
-    source_revision,
     train_fusion,
 )
-from matcher.training.inference import answer
 from matcher.training.labels import Fault
 from matcher.training.loop_records import LoopConfig, Step
+from matcher.training.store_embeddings import linked_programs
 
 D = 16
 TAXONOMY = """
@@ -167,7 +168,7 @@ def test_what_the_card_says_is_what_the_model_does(store: Path, tmp_path: Path, 
     read = read_labels(labels(tmp_path), Taxonomy.load(store.parent / "site.toml"))
     material = material_of_labels(catalog, read, encoders_in_use(catalog, Settings()), held_out=0.4, seed=3)
     held_out = material.validation
-    said = answer(load_clip_model(out / "model.safetensors"), held_out.source)
+    said = probabilities_of(load_clip_model(out / "model.safetensors"), held_out.source)
     for tier in ("tier1", "tier2"):
         wanted = held_out.targets.dense(tier, held_out.positions)
         right = wanted[np.arange(len(wanted)), said[tier].argmax(axis=1)] > 0
@@ -351,3 +352,23 @@ def test_the_revision_is_that_of_the_source() -> None:
         assert len(revision.removesuffix("+")) == 40
     else:
         assert revision == ""
+
+
+def test_linked_programs_are_those_of_the_whole_links_in_order(tmp_path: Path) -> None:
+    catalog = Catalog.create(tmp_path / "store", ModelInfo("00112233", "made up", D))
+    assert linked_programs(catalog) == {}
+    rng = np.random.default_rng(0)
+    links = [
+        LinkRecord(f"c{number}", str(decision), None if number % 7 == 0 else f"p{number % 5}", 0.9, 1, "{}")
+        for number, decision in enumerate(rng.choice(["linked", "review", "none"], 60))
+    ]
+    with catalog.writing() as writer:
+        for part in np.array_split(rng.permutation(60), 4):
+            writer.put_links([links[number] for number in part])
+    slow = {
+        link.clip_id: link.program_id
+        for link in catalog.links()
+        if link.decision == "linked" and link.program_id is not None
+    }
+    assert 10 < len(slow) < 30
+    assert list(linked_programs(catalog).items()) == list(slow.items())

@@ -11,7 +11,8 @@ from training_clips import new_model, split
 
 from matcher.fusion.clip_model import ClipModel
 from matcher.fusion.masking import MaskedBatchNorm
-from matcher.training.fusion_loop import History, LoopConfig, fit
+from matcher.training.fusion_loop import fit
+from matcher.training.loop_records import History, LoopConfig
 from matcher.training.processes import Processes
 
 CONFIG = LoopConfig(epochs=2, batch_size=10, learning_rate=0.01, weight_decay=0.1, checkpoint_steps=2)

@@ -118,6 +118,12 @@ def test_a_rare_class_is_drawn_as_often_and_silent_seconds_do_not_count(training
         assert told[labels[:, 0] == 1].all()
 
 
+def test_a_training_that_comes_to_no_numbers_stops(training: list[Stretch]) -> None:
+    few = [stretch for stretch in training if stretch.label in ("music", "speech")][::5]
+    with pytest.raises(InputError, match="not finite; train with another seed"):
+        train_scene(few, SceneRecipe(steps=3, batch=4, learning_rate=1e30), device="cpu")
+
+
 def test_what_cannot_be_learned_from_is_refused(net: SceneNet, training: list[Stretch]) -> None:
     speech = [stretch for stretch in training if stretch.label == "speech"]
     with pytest.raises(InputError, match="at least two classes, got speech"):

@@ -10,7 +10,8 @@ import torch
 from matcher.fusion.clip_model import ClipModel
 from matcher.fusion.config import ClipModelConfig, FramesConfig, HeadConfig
 from matcher.fusion.features import ClipFeatures
-from matcher.training.fusion_data import ArraySource, Labelled, Targets, split_by_program
+from matcher.training.fusion_data import ArraySource, ClipSource, Labelled, Targets, split_by_program
+from matcher.training.inference import answers
 
 DIMENSIONS = (6, 3, 4)
 CONFIG = ClipModelConfig(
@@ -52,3 +53,12 @@ def split(share: float = 0.3) -> tuple[Labelled, Labelled]:
 def new_model(seed: int = 0, **words: object) -> ClipModel:
     torch.manual_seed(seed)
     return ClipModel(replace(CONFIG, **words))  # type: ignore[arg-type]
+
+
+def probabilities_of(
+    model: ClipModel, source: ClipSource, rows: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """By head (N, C) what the model says of each class, of all clips at once."""
+    rows = np.arange(len(source)) if rows is None else rows
+    (said,) = answers(model, source, rows=rows, batch_size=len(rows))
+    return {name: 1 / (1 + np.exp(-log_odds)) for name, log_odds in said.log_odds.items()}

@@ -18,7 +18,9 @@ from eval.experiments.world import Difficulty
 from matcher.fusion.clip_model import ClipModel, make_clip_model
 from matcher.fusion.config import ClipModelConfig, FramesConfig, HeadConfig
 from matcher.training.fusion_data import ArraySource, Labelled, Targets
-from matcher.training.fusion_loop import LoopConfig, answers, embed, fit
+from matcher.training.fusion_loop import fit
+from matcher.training.inference import answers, embed
+from matcher.training.loop_records import LoopConfig
 
 TIERS = (1, 2, 3)
 Floats = NDArray[np.float64]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from eval.experiments.clips import Sizes
 from eval.experiments.world import Difficulty
-from matcher.training.fusion_loop import LoopConfig
+from matcher.training.loop_records import LoopConfig
 
 #: Told in words what an experiment is doing.
 OnStep = Callable[[str], None]

@@ -21,6 +21,8 @@ def save_net(
 ) -> None:
     """Write the file in one step: after a crash the old one is there, or the new one.
 
+    The same net and words give the same bytes.
+
     Args:
         net: On any device.
         path: The file.
@@ -38,7 +40,17 @@ def save_net(
         raise ValueError(f"a note cannot be called {key!r}: what the net is built from is")
     own = json.dumps({"revision": revision, **words}, ensure_ascii=False)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in net.state_dict().items()}
-    write_atomically(path, save(tensors, metadata={**notes, key: own}))
+    write_atomically(path, _in_order(save(tensors, metadata={**notes, key: own})))
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same safetensors file with its words by name: safetensors writes them in an order that changes."""
+    n = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + n])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # numbers begin at a multiple of eight
+    return len(text).to_bytes(8, "little") + text + content[8 + n :]
 
 
 def load_net(

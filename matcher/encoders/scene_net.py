@@ -139,6 +139,10 @@ def load_trained_scene(path: Path, *, spec: str) -> TrainedScene:
             its numbers are not finite.
     """
     net = load_net(
-        path, lambda words: SceneNet(words["classes"]), key=_KEY, revision=REVISION, maker="its training"
+        path,
+        lambda words: SceneNet(words["classes"]),
+        key=_KEY,
+        revision=REVISION,
+        maker="`matcher train scene`",
     )
     return TrainedScene(net, spec)

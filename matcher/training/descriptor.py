@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from matcher.encoders import lite0
 from matcher.encoders.whitening import MEAN_SHARE, REGULARIZATION, Whitening, fit_pair_whitening
 from matcher.errors import InputError
+from matcher.training.card import check_target
 from matcher.training.pairs import N_FRAMES, Encode, Film, Pairs, collect, find_films
 from matcher.training.validation import Figures, Searches, deal_folds, search
 
@@ -193,7 +194,7 @@ class Training:
         Raises:
             InputError: A folder has no film, there is but one series, or ``out`` cannot be written.
         """
-        _check_target(self.out)
+        check_target(self.out)
         found = find_films(self.folders, self.weights, exclude=self.exclude)
         deal_folds([film.series for film in found], [0] * len(found), n_folds=self.n_folds, seed=self.seed)
         return found
@@ -289,10 +290,3 @@ def table_row(row: Row) -> tuple[str, ...]:
         f"{recipe.regularization:g}", f"{recipe.mean_share:g}", row.films, row.kind, str(figures.asked),
         *(f"{share:.3f}" for share in shares),
     )  # fmt: skip
-
-
-def _check_target(out: Path) -> None:
-    if out.suffix != ".safetensors":
-        raise InputError(f"--out must end in .safetensors, got {out.name!r}")
-    if out.is_dir() or not out.parent.is_dir():
-        raise InputError(f"--out {out}: {'it is a folder' if out.is_dir() else 'its folder is not there'}")

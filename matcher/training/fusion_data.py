@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -35,25 +35,9 @@ class ClipSource(Protocol):
         """P, Q and R."""
         ...
 
-    def read(self, rows: NDArray[np.int64]) -> list[ClipFeatures]:
+    def batch(self, rows: NDArray[np.int64]) -> ClipBatch:
         """The clips at ``rows`` (B,), in that order; consecutive blocks are cheap."""
         ...
-
-
-@runtime_checkable
-class BatchSource(Protocol):
-    """A source that makes a batch faster than by :meth:`ClipBatch.of` of what it reads."""
-
-    def batch(self, rows: NDArray[np.int64]) -> ClipBatch:
-        """The clips at ``rows`` (B,), in that order."""
-        ...
-
-
-def read_batch(source: ClipSource, rows: NDArray[np.int64]) -> ClipBatch:
-    """The clips at ``rows`` (B,) of any source."""
-    if isinstance(source, BatchSource):
-        return source.batch(rows)
-    return ClipBatch.of(source.read(rows), dimensions=source.dimensions)
 
 
 class ArraySource:
@@ -87,10 +71,6 @@ class ArraySource:
     def dimensions(self) -> tuple[int, int, int]:
         """P, Q and R."""
         return self._clips.dimensions
-
-    def read(self, rows: NDArray[np.int64]) -> list[ClipFeatures]:
-        """The clips at ``rows`` (B,)."""
-        return self._clips.read(rows)
 
     def batch(self, rows: NDArray[np.int64]) -> ClipBatch:
         """The clips at ``rows`` (B,)."""
@@ -278,7 +258,7 @@ class Labelled:
 
     def batch(self, rows: NDArray[np.int64]) -> ClipBatch:
         """Features of some rows of the source (not of :attr:`rows`)."""
-        return read_batch(self.source, rows)
+        return self.source.batch(rows)
 
 
 def split_by_program(
@@ -310,31 +290,3 @@ def split_by_program(
     is_held_out = np.zeros(len(programs), bool)
     is_held_out[np.random.default_rng(seed).permutation(len(programs))[:count]] = True
     return np.flatnonzero(~is_held_out[of_clip]), np.flatnonzero(is_held_out[of_clip])
-
-
-def class_weights(
-    targets: Targets, head: str, rows: NDArray[np.int64], *, strength: float = 1.0
-) -> NDArray[np.float64]:
-    """How often clips of rare classes are to be shown, for :attr:`Labelled.weights`.
-
-    A class of n clips counts (largest n / n) ** strength, and a clip as its rarest class; one whose answer is
-    not known, or that has no class, is shown once.
-
-    Args:
-        targets: Of N clips.
-        head: The question whose classes are evened out.
-        rows: Clips that are learned from.
-        strength: 0 leaves the classes as they are, 1 shows them all as often.
-
-    Returns:
-        One weight a row.
-    """
-    counts = targets.class_counts(head, rows).astype(np.float64)
-    per_class = (counts.max(initial=1.0) / np.maximum(counts, 1.0)) ** strength
-    known = targets.known_of(head)
-    weights = np.ones(len(rows))
-    for start in range(0, len(rows), 65536):
-        part = rows[start : start + 65536]
-        has = (targets.dense(head, part) > 0.5) & known[part, None]
-        weights[start : start + len(part)] = np.where(has, per_class, 0.0).max(axis=1, initial=0.0)
-    return np.where(weights > 0, weights, 1.0)

@@ -20,28 +20,12 @@ from matcher.fusion.experts import binary_loss
 from matcher.fusion.features import MODALITIES, ModalityState
 from matcher.training.block_sampler import BLOCK
 from matcher.training.clip_views import fewer_rows
-from matcher.training.fusion_data import Labelled, read_batch
-from matcher.training.inference import Answered, answer, answers, embed
+from matcher.training.fusion_data import Labelled
 from matcher.training.loop_engine import Files, digest_of, train
-from matcher.training.loop_records import Epoch, History, Judgement, LoopConfig, OnStep, Step
+from matcher.training.loop_records import History, Judgement, LoopConfig, OnStep
 from matcher.training.prefetch import prefetched
 from matcher.training.processes import Processes
 from matcher.training.program_loss import TOGETHER, program_loss
-
-__all__ = [
-    "Answered",
-    "Epoch",
-    "History",
-    "Judgement",
-    "LoopConfig",
-    "OnStep",
-    "Step",
-    "answer",
-    "answers",
-    "embed",
-    "fit",
-    "fit_statistics",
-]
 
 #: Clips whose features give each modality its scale.
 STATISTICS_CLIPS = 4096
@@ -171,7 +155,7 @@ def fit_statistics(model: ClipModel, train_on: Labelled, *, seed: int) -> None:
         )
     found: dict[str, list[torch.Tensor]] = {name: [] for name in MODALITIES}
     for start in range(0, len(rows), 512):
-        batch = read_batch(train_on.source, rows[start : start + 512])
+        batch = train_on.batch(rows[start : start + 512])
         is_there = batch.states == ModalityState.PRESENT
         found["picture"].append(batch.picture[batch.picture_mask & is_there[:, 0, None]])
         found["sound"].append(batch.sound[batch.sound_mask & is_there[:, 1, None]])

@@ -152,7 +152,8 @@ def _ids_with_features(catalog: Catalog, encoders: Encoders) -> tuple[set[str], 
         return fit, []
     said = (
         f"{len(other)} of {len(fit)} clips were kept with another `scene` under [fusion] in --config than is"
-        f" set now, such as {min(other)}, and take no part; set the one of before to train on them"
+        f" set now, such as {min(other)}, and take no part; set the one of before to train on them, or"
+        " describe them anew with: matcher link"
     )
     return fit - other, [Fault("other_scene", said)]
 

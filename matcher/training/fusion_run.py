@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from index.files import write_atomically
-from index.rows import now_utc
 from matcher.errors import InputError
-from matcher.fusion.clip_model import ClipModel, n_parameters
+from matcher.fusion.clip_model import ClipModel, make_clip_model, n_parameters
 from matcher.fusion.config import ClipModelConfig, FramesConfig, HeadConfig
 from matcher.fusion.model_file import save_clip_model
 from matcher.training.block_sampler import count_batches
+from matcher.training.card import heading, origin_of, versions_line, write_card
 from matcher.training.contrastive import fit_contrastive
-from matcher.training.fusion_loop import History, LoopConfig, OnStep, fit
+from matcher.training.fusion_loop import fit
 from matcher.training.fusion_material import Material, lines_of
+from matcher.training.loop_records import History, LoopConfig, OnStep
 from matcher.training.processes import count_processes, joined
 
 MODEL, CARD, PAGE = "model.safetensors", "model.json", "model.md"
@@ -118,8 +112,8 @@ def train_fusion(
         raise InputError("without labels there is only the self-supervised start; give its epochs")
     with joined(training.device) as processes:
         training.check_target()
-        with _seeded(training.loop.seed):
-            model = ClipModel(clip_model_config(material.encoders.dimensions, material.heads))
+        config = clip_model_config(material.encoders.dimensions, material.heads)
+        model = make_clip_model(config, seed=training.loop.seed)
         histories = dict(_trained(model, material, training, on_step))
         card = card_of(material, training, model, histories)
         if processes.is_first:
@@ -159,8 +153,7 @@ def write_model(model: ClipModel, card: dict[str, Any], out: Path) -> None:
 
     The model comes last: where it lies, the rest is whole.
     """
-    write_atomically(out / CARD, (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())
-    write_atomically(out / PAGE, page_of(card).encode())
+    write_card(card, page_of(card), out / CARD, out / PAGE)
     save_clip_model(model, out / MODEL, notes={"card": json.dumps(card, ensure_ascii=False)})
     for name in (_START, _HEADS):
         (out / name).unlink(missing_ok=True)
@@ -182,11 +175,7 @@ def card_of(
     figures = {name: asdict(one) for name, one in judged.items() if one is not None}
     return {
         "kind": "clip model",
-        "made_at": now_utc(),
-        "command": training.command,
-        "note": training.note,
-        "revision": source_revision(),
-        "versions": {name: version(name) for name in ("program-matcher", "torch", "numpy")},
+        **origin_of(training.command, training.note),
         "data": material.facts,
         "remarks": lines_of(material.faults),
         "encoders": asdict(material.encoders),
@@ -202,9 +191,7 @@ def page_of(card: dict[str, Any]) -> str:
     """The card for people, in Markdown."""
     data, encoders = card["data"], card["encoders"]
     lines = [
-        "# Clip model", "",
-        f"Trained {card['made_at']}" + (f" at revision {card['revision']}" if card["revision"] else "") + ".",
-        *([card["note"]] if card["note"] else []), "",
+        *heading("Clip model", card),
         "## Data", "",
         f"- {data['clips']} clips of {data['programs']} programs; {data['clips_without_program']} of no known"
         " program.",
@@ -230,7 +217,7 @@ def page_of(card: dict[str, Any]) -> str:
         + ", ".join(f"{name} {value}" for name, value in card["settings"].items()) + ".",
         f"- Encoders: picture {encoders['picture']}, sound {encoders['sound']}, text {encoders['text']}, of"
         f" {' + '.join(str(d) for d in encoders['dimensions'])} dimensions.",
-        "- Versions: " + ", ".join(f"{name} {one}" for name, one in card["versions"].items()) + ".", "",
+        versions_line(card), "",
     ]  # fmt: skip
     return "\n".join(lines)
 
@@ -246,27 +233,3 @@ def table_rows(card: dict[str, Any]) -> list[tuple[str, ...]]:
             for name, share in judged["accuracy"].items()
         ]
     return rows
-
-
-def source_revision() -> str:
-    """The git revision of the program's own source, with "+" if it was changed since; "" without one."""
-    root, git = Path(__file__).parents[2], shutil.which("git")
-    if git is None or not (root / ".git").exists():
-        return ""
-
-    def said(*words: str) -> str:
-        done = subprocess.run([git, "-C", str(root), *words], capture_output=True, text=True, check=True)  # noqa: S603
-        return done.stdout.strip()
-
-    try:
-        return said("rev-parse", "HEAD") + ("+" if said("status", "--porcelain", "-uno") else "")
-    except (subprocess.CalledProcessError, OSError):
-        return ""
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Let a new model's weights follow from the seed, and leave the caller's random state."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield

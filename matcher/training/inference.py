@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from matcher.fusion.batch import ClipBatch
 from matcher.fusion.clip_model import ClipModel
 from matcher.fusion.folded import Precision, folded
-from matcher.training.fusion_data import ClipSource, read_batch
+from matcher.training.fusion_data import ClipSource
 from matcher.training.prefetch import prefetched
 from matcher.training.processes import choose_device
 
@@ -72,7 +72,7 @@ def answers(
     fast = folded(model, chosen, precision)
 
     def read(part: NDArray[np.int64]) -> tuple[NDArray[np.int64], ClipBatch]:
-        return part, read_batch(source, part)
+        return part, source.batch(part)
 
     with prefetched(parts, read) as batches:
         for part, batch in batches:
@@ -92,28 +92,9 @@ def embed(
     rows: NDArray[np.int64] | None = None,
     batch_size: int = BATCH_SIZE,
     device: str = "cpu",
-    precision: Precision = "fp32",
 ) -> NDArray[np.float32]:
     """The fused embedding of every clip: (N, D) float32, rows of length 1; see :func:`answers`."""
-    found = answers(model, source, rows=rows, batch_size=batch_size, device=device, precision=precision)
+    found = answers(model, source, rows=rows, batch_size=batch_size, device=device)
     return np.concatenate(
         [np.zeros((0, model.config.d_embedding), np.float32), *(one.embedding for one in found)]
     )
-
-
-def answer(
-    model: ClipModel,
-    source: ClipSource,
-    *,
-    rows: NDArray[np.int64] | None = None,
-    batch_size: int = BATCH_SIZE,
-    device: str = "cpu",
-    precision: Precision = "fp32",
-) -> dict[str, NDArray[np.float32]]:
-    """The probability of every class by head: (N, C) float32, not calibrated; see :func:`answers`."""
-    said = list(answers(model, source, rows=rows, batch_size=batch_size, device=device, precision=precision))
-    probabilities = {}
-    for head in model.config.heads:
-        log_odds = [np.zeros((0, head.n_classes), np.float32), *(one.log_odds[head.name] for one in said)]
-        probabilities[head.name] = torch.from_numpy(np.concatenate(log_odds)).sigmoid().numpy()
-    return probabilities

@@ -19,6 +19,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -102,9 +103,10 @@ class Labels:
             whether that is known. A clip is unknown where one of its categories stands above the tier and has
             others below it there.
         """
-        targets = np.zeros((len(self), len(self.taxonomy.tier(tier))), np.float32)
-        known = np.ones(len(self), bool)
-        for row, categories in enumerate(self.categories):
+        sets, of_clip = self._category_sets
+        targets = np.zeros((len(sets), len(self.taxonomy.tier(tier))), np.float32)
+        known = np.ones(len(sets), bool)
+        for row, categories in enumerate(sets):
             for one in categories:
                 if one.tier >= tier:
                     targets[row, self.taxonomy.index_of(self.taxonomy.lineage_of(one)[tier - 1])] = 1.0
@@ -114,7 +116,17 @@ class Labels:
                 if one.tier < tier and self.taxonomy.reaches(one, tier) and not _is_continued(one, categories)
             ]
             known[row] = not open_ends
-        return targets, known
+        return targets[of_clip], known[of_clip]
+
+    @cached_property
+    def _category_sets(self) -> tuple[tuple[tuple[Category, ...], ...], NDArray[np.int64]]:
+        """The categories that some clip has together, each once, and (N,) which of these each clip has.
+
+        There are hundreds where there may be millions of clips, and each is looked up several times a run.
+        """
+        numbers: dict[tuple[Category, ...], int] = {}
+        of_clip = [numbers.setdefault(own, len(numbers)) for own in self.categories]
+        return tuple(numbers), np.array(of_clip, np.int64)
 
     def groups(self) -> NDArray[np.int64]:
         """(N,) a number for each program; clips of unknown programs are one of their own each.

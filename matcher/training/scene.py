@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,7 @@ import torch.nn.functional as F  # noqa: N812, torch's own name for it
 from numpy.typing import NDArray
 
 from matcher.encoders.base import Device
-from matcher.encoders.scene import COLUMNS_A_SECOND, MelStatistics, whole_seconds
+from matcher.encoders.scene import COLUMNS_A_SECOND, MelStatistics, SceneEncoder, is_silent, whole_seconds
 from matcher.encoders.scene_net import SceneNet, TrainedScene, levels
 from matcher.encoders.torch_engine import resolve_device
 from matcher.errors import InputError
@@ -39,6 +39,15 @@ from matcher.errors import InputError
 _WARMUP_SHARE = 0.1
 #: How far a random equalizer lifts or lowers either end of the bands, in units of the net's input.
 _TILT = 0.5
+
+
+#: Called after each step with its number from 0 on, and its loss.
+OnStep = Callable[[int, float], None]
+
+
+def says_something(columns: NDArray[np.float32]) -> bool:
+    """Whether (c, b) log-mel columns are at least a second, and not silent."""
+    return len(columns) >= COLUMNS_A_SECOND and not whole_seconds(columns)[1].all()
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Stretch:
     def __post_init__(self) -> None:
         if not self.label:
             raise InputError("a stretch of sound has no label")
-        if len(self.columns) < COLUMNS_A_SECOND or whole_seconds(self.columns)[1].all():
+        if not says_something(self.columns):
             raise InputError(
                 f"a stretch of {self.label!r} says nothing: {len(self.columns) / COLUMNS_A_SECOND:.1f} s;"
                 " wanted at least a second that is not silent"
@@ -94,7 +103,13 @@ class SceneRecipe:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
-def train_scene(stretches: Sequence[Stretch], recipe: SceneRecipe, *, device: Device = "auto") -> SceneNet:
+def train_scene(
+    stretches: Sequence[Stretch],
+    recipe: SceneRecipe,
+    *,
+    device: Device = "auto",
+    on_step: OnStep | None = None,
+) -> SceneNet:
     """Train a net to tell the stretches' classes apart, by cross-entropy of every second that is not silent.
 
     The same stretches, recipe and device give the same net on the CPU. Nothing is chosen by looking at
@@ -104,12 +119,13 @@ def train_scene(stretches: Sequence[Stretch], recipe: SceneRecipe, *, device: De
         stretches: Of at least two classes; the same sound under two labels teaches neither.
         recipe: Numbers.
         device: Where to train.
+        on_step: See :data:`OnStep`.
 
     Returns:
         The net on the CPU, not in training; its classes are in order of their names.
 
     Raises:
-        InputError: There are fewer than two classes.
+        InputError: There are fewer than two classes, or the net's numbers are no longer finite.
         MissingDependencyError: CUDA was asked for and is not there.
     """
     classes = sorted({stretch.label for stretch in stretches})
@@ -124,7 +140,7 @@ def train_scene(stretches: Sequence[Stretch], recipe: SceneRecipe, *, device: De
             net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe.steps))
-        for _ in range(recipe.steps):
+        for step in range(recipe.steps):
             x, labels, told = (tensor.to(where) for tensor in crops.draw())
             logits = net.logits(net(x))[told]
             loss = F.cross_entropy(logits, labels[told], label_smoothing=recipe.smoothing)
@@ -132,6 +148,10 @@ def train_scene(stretches: Sequence[Stretch], recipe: SceneRecipe, *, device: De
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
+            if on_step is not None:
+                on_step(step, float(loss.detach()))
+    if not all(numbers.isfinite().all() for numbers in net.state_dict().values()):
+        raise InputError("the training came to numbers that are not finite; train with another seed")
     return net.cpu().eval()
 
 
@@ -186,12 +206,14 @@ class SceneFigures:
         statistics: The share that a logistic regression over the fixed statistics of the same training
             stretches tells right.
         by_class: The net's share of each class.
+        statistics_by_class: The regression's.
     """
 
     seconds: int
     trained: float
     statistics: float
     by_class: dict[str, float]
+    statistics_by_class: dict[str, float]
 
 
 def scene_figures(net: SceneNet, training: Sequence[Stretch], held_out: Sequence[Stretch]) -> SceneFigures:
@@ -209,35 +231,44 @@ def scene_figures(net: SceneNet, training: Sequence[Stretch], held_out: Sequence
     if strange or not held_out:
         raise InputError(f"wanted stretches held out of {', '.join(net.classes)}; got {', '.join(strange)}")
     encoder = TrainedScene(net, "")
-    answers: list[str] = []
-    truth: list[str] = []
-    for stretch in held_out:
-        vectors = encoder.describe(stretch.columns)
-        told = encoder.probabilities(vectors[vectors.any(axis=1)]).argmax(axis=1)
-        answers += [net.classes[answer] for answer in told]
-        truth += [stretch.label] * len(told)
-    right = [answer == label for answer, label in zip(answers, truth, strict=True)]
-    counts = Counter(truth)
-    hits = Counter(label for label, is_right in zip(truth, right, strict=True) if is_right)
+    vectors, truth = _seconds(encoder, held_out)
+    answers = [net.classes[answer] for answer in encoder.probabilities(vectors).argmax(axis=1)]
+    by_statistics = _statistics_answers(training, held_out)
     return SceneFigures(
         seconds=len(truth),
-        trained=sum(right) / len(truth),
-        statistics=_statistics_accuracy(training, held_out),
-        by_class={label: hits[label] / counts[label] for label in sorted(counts)},
+        trained=_share(answers, truth),
+        statistics=_share(by_statistics, truth),
+        by_class=_shares(answers, truth),
+        statistics_by_class=_shares(by_statistics, truth),
     )
 
 
-def _statistics_accuracy(training: Sequence[Stretch], held_out: Sequence[Stretch]) -> float:
+def _share(answers: Sequence[str], truth: Sequence[str]) -> float:
+    return sum(answer == label for answer, label in zip(answers, truth, strict=True)) / len(truth)
+
+
+def _shares(answers: Sequence[str], truth: Sequence[str]) -> dict[str, float]:
+    """The share of right answers of each class."""
+    counts = Counter(truth)
+    hits = Counter(label for answer, label in zip(answers, truth, strict=True) if answer == label)
+    return {label: hits[label] / counts[label] for label in sorted(counts)}
+
+
+def _seconds(encoder: SceneEncoder, stretches: Sequence[Stretch]) -> tuple[NDArray[np.float32], list[str]]:
+    """(s, d) of all seconds that are not silent, and the class of each."""
+    described = [encoder.describe(stretch.columns) for stretch in stretches]
+    heard = [vectors[~is_silent(vectors)] for vectors in described]
+    labels = [s.label for s, vectors in zip(stretches, heard, strict=True) for _ in vectors]
+    return np.concatenate(heard), labels
+
+
+def _statistics_answers(training: Sequence[Stretch], held_out: Sequence[Stretch]) -> list[str]:
+    """What the regression says of each second."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    def seconds(stretches: Sequence[Stretch]) -> tuple[NDArray[np.float32], list[str]]:
-        described = [MelStatistics().describe(stretch.columns) for stretch in stretches]
-        heard = [vectors[vectors.any(axis=1)] for vectors in described]
-        labels = [s.label for s, vectors in zip(stretches, heard, strict=True) for _ in vectors]
-        return np.concatenate(heard), labels
-
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, class_weight="balanced"))
-    model.fit(*seconds(training))
-    return float(model.score(*seconds(held_out)))
+    model.fit(*_seconds(MelStatistics(), training))
+    answers: list[str] = model.predict(_seconds(MelStatistics(), held_out)[0]).tolist()
+    return answers

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from index.catalog import Catalog
 
 _COLUMNS = ("clip_id", "embedding", "embedding_model")
+_LINK_COLUMNS = ("clip_id", "program_id")
 #: Clips that are read at once.
 _BATCH = 4096
 
@@ -83,9 +84,13 @@ def with_programs(labels: Labels, catalog: Catalog) -> Labels:
 
 
 def linked_programs(catalog: Catalog) -> dict[str, str]:
-    """Programs by clip, of the clips that are linked."""
-    return {
-        link.clip_id: link.program_id
-        for link in catalog.links()
-        if link.decision == "linked" and link.program_id is not None
-    }
+    """Programs by clip, of the clips that are linked, in order of the clips' ids.
+
+    Two columns alone are read: the answers beside them are most of the table.
+    """
+    found: list[tuple[str, str]] = []
+    for batch in catalog.iter_link_batches(_LINK_COLUMNS, decision="linked"):
+        clip_ids, program_ids = (batch[name].to_pylist() for name in _LINK_COLUMNS)
+        pairs = zip(clip_ids, program_ids, strict=True)
+        found += [(clip_id, program_id) for clip_id, program_id in pairs if program_id is not None]
+    return dict(sorted(found))
