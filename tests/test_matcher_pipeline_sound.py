@@ -31,6 +31,7 @@ from matcher.describe import Album, describe_files
 from matcher.encoders.sound import load_sound_encoder, shipped_sound_encoder
 from matcher.encoders.whitening import Whitening
 from matcher.errors import StoreError
+from matcher.fusion.features import ClipFeatures
 from matcher.inputs import AssetJob, ClipJob, ProgramJob
 from matcher.linking import Linker
 from matcher.listen import Listener
@@ -42,7 +43,8 @@ from matcher.pipeline import (
     query_clips,
 )
 from matcher.records import Answer, Look
-from matcher.store import create_catalog, open_linker, save_caches
+from matcher.relate import relate
+from matcher.store import create_catalog, open_linker, open_surroundings, save_caches
 
 SETTINGS = Settings(decision=DecisionSettings(second_look=False))
 DEAF = SETTINGS.model_copy(update={"sound": SoundSettings(enabled=False)})
@@ -219,6 +221,44 @@ def test_clips_are_linked_by_what_they_show_and_say(catalog: Catalog, films: Pat
         assert stored.record.sound_model == shipped_sound_encoder().info.fingerprint
         assert stored.sound is not None
         assert stored.sound[0].size == answer.patches, name
+
+
+def test_anothers_sound_is_known_and_no_embedding_is_made_of_it(catalog: Catalog, films: Path) -> None:
+    """Until the program turns out to have no sound: then nobody knows whose it is."""
+    add_films(catalog, films)
+    surroundings = open_surroundings(catalog, SETTINGS)
+    assert surroundings is not None
+    names = ("f0", "silent", "other", "blank", "strange", "borrowed")
+    jobs = [ClipJob(name, films / f"{name}.mp4") for name in names]
+    linker = open_linker(catalog, SETTINGS)
+    answers = query_clips(linker, jobs, Mosaic(), SETTINGS, top=3, surroundings=surroundings)
+    with catalog.writing() as writer:
+        list(keep(writer, answers))
+
+    def embedded(*, is_replaced: bool) -> NDArray[np.float32]:
+        """Of the clip ``other``, by its features."""
+        record = catalog.features(["other"])["other"]
+        clip = ClipFeatures(record.picture, None if is_replaced else record.sound, record.text)
+        found: NDArray[np.float32] = surroundings.fusion.embedder.embed([clip])[0]
+        return found
+
+    features = catalog.features()
+    assert {name for name in names if features[name].sound_replaced} == {"other"}
+    assert features["other"].sound is not None, "it is kept"
+    assert len(features["other"].sound) > 5
+    np.testing.assert_allclose(features["other"].embedding, embedded(is_replaced=True), atol=1e-3)
+    assert abs(embedded(is_replaced=True) - embedded(is_replaced=False)).max() > 0.01
+
+    deaf = SETTINGS.model_copy(update={"sound": SoundSettings(enabled=False)})
+    assert [one.outcome for one in add(catalog, job(films / "f1.mp4"), settings=deaf)] == ["replaced"]
+    later = open_surroundings(catalog, SETTINGS)
+    assert later is not None
+    with catalog.writing() as writer:
+        assert relate(writer, later).embedded >= 1
+        assert relate(writer, later).clips == 0
+    other = catalog.features(["other"])["other"]
+    assert not other.sound_replaced
+    np.testing.assert_allclose(other.embedding, embedded(is_replaced=False), atol=1e-3)
 
 
 def test_a_kept_clip_holds_its_sound_and_is_answered_alike(catalog: Catalog, films: Path) -> None:
