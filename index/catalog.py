@@ -612,6 +612,12 @@ class Catalog:
                     found |= {record.clip_id: record for record in feature_rows.records(batch)}
         return found
 
+    def clips_of_replaced_sound(self) -> list[str]:
+        """Ids of the kept clips whose features say that the sound is another's."""
+        if "features" not in self._tables:
+            return []
+        return [row["clip_id"] for row in self._rows("features", "sound_replaced", ["clip_id"])]
+
     def feature_reader(self, columns: Sequence[str], clip_ids: Sequence[str] | None = None) -> FeatureReader:
         """What reads features by position, of the moment of the last :meth:`refresh` for ever.
 

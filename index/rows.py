@@ -345,8 +345,6 @@ class FeatureRecord:
             raise ValueError(f"clip {self.clip_id} has an embedding without words and none with them")
         if self.scene_model and self.sound is None:
             raise ValueError(f"clip {self.clip_id} has a scene_model and no sound")
-        if self.sound_replaced and self.sound is None and self.picture is not None:
-            raise ValueError(f"clip {self.clip_id} has no sound that could be replaced")
 
     @property
     def state(self) -> FeatureState:

@@ -504,7 +504,7 @@ def _train_scene(labels: Path, training: SceneTraining, *, as_json: bool) -> Non
         card = train_scene_encoder(
             material, training, on_step=lambda _, loss: bar.step(f"loss {loss:.4g}")
         )  # fmt: skip
-    for line in remarks(card["data"]["classes"]):
+    for line in remarks(card["data"]["classes"], is_judged=card["figures"] is not None):
         say(line)
     if as_json:
         print_json({"out": str(training.out), **card})

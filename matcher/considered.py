@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.view import CatalogView
-from matcher.decision import SURE_EXCESS, Evidence, Sight
+from matcher.decision import LEAST_HEARD, SURE_EXCESS, Evidence, Sight, different_frames
 from matcher.elsewhere import BandReader
 from matcher.lines import TOLERANCE_SECONDS
 from matcher.localize import Match
@@ -48,8 +48,10 @@ LEAST_SPREAD, MOST_OUT = 0.03, 4.0
 SEEN_ENOUGH = 0.1
 #: A match that another place of the same asset fits so well, of 1, may be anywhere: the scene is still.
 STILL = 0.75
-#: So much sound of clip and asset must stand where they match, to count against it.
+#: So long must clip and asset both sound where they match, for anything to be said of it.
 LEAST_OTHER_SECONDS = 5.0
+#: Sounds that go less of the way from chance to identity than this, in the mean, are not the same.
+SAME_SOUND = 0.1
 #: An asset's patch of sound this far from a clip's moment is of that moment.
 SAME_MOMENT_SECONDS = 1.0
 #: Log-odds of a still scene whose sound is not the clip's: one copy in ten is taken to have another sound.
@@ -69,7 +71,8 @@ class Assessed:
         evidence: None without matches.
         log_odds: Of the link; minus infinity without evidence.
         votes: Of the look's frames.
-        has_other_sound: See :func:`has_other_sound`; False of what was heard.
+        has_other_sound: The place that the pictures say sounds otherwise than the clip, see
+            :func:`has_other_sound`; False of what was heard.
     """
 
     program: int
@@ -79,6 +82,14 @@ class Assessed:
     log_odds: float
     votes: float
     has_other_sound: bool = False
+
+    @property
+    def is_still(self) -> bool:
+        """Whether the places might as well be others: frames of a still scene resemble all of it."""
+        if not self.matches:
+            return False
+        sizes = [match.run.size for match in self.matches]
+        return bool(np.average([match.ambiguity for match in self.matches], weights=sizes) >= STILL)
 
     @property
     def confidence(self) -> float:
@@ -219,11 +230,11 @@ def _best_of(by_look: Sequence[Sequence[Assessed]]) -> list[Assessed]:
     for assessed in by_look:
         for found in assessed:
             known = best.get(found.program)
-            if known is None or found.log_odds > known.log_odds:
+            if known is None or _own_log_odds(found) > _own_log_odds(known):
                 best[found.program] = found
     # A stable sort: candidates of one confidence stay in the order of their votes.
     by_votes = sorted(best.values(), key=lambda a: (-a.votes, a.program))
-    return sorted(by_votes, key=lambda a: -a.log_odds)
+    return sorted(by_votes, key=lambda a: -_own_log_odds(a))
 
 
 def join(pictures: Sequence[Assessed], sounds: Sequence[Assessed], link_log_odds: float) -> list[Joined]:
@@ -244,20 +255,25 @@ def join(pictures: Sequence[Assessed], sounds: Sequence[Assessed], link_log_odds
         _joined(program, by_picture.get(program), by_sound.get(program))
         for program in dict.fromkeys([*by_picture, *by_sound])
     ]
-    sure = [one for one in pictures if one.evidence and _seen_log_odds(one) >= link_log_odds]
+    sure = [one for one in pictures if one.evidence and _own_log_odds(one) >= link_log_odds]
     return sorted((_behind(one, sure) for one in joined), key=lambda one: -one.log_odds)
 
 
 def _joined(program: int, picture: Assessed | None, sound: Assessed | None) -> Joined:
-    seen = _seen_log_odds(picture) if picture is not None and picture.evidence else None
-    heard = sound.log_odds if sound is not None and sound.evidence else None
+    seen, heard = (
+        _own_log_odds(one) if one is not None and one.evidence else None for one in (picture, sound)
+    )
     agrees = picture is not None and sound is not None and is_same_place(picture.matches, sound.matches)
     return Joined(program, picture, sound, join_log_odds(seen, heard, is_same_place=agrees), agrees)
 
 
-def _seen_log_odds(picture: Assessed) -> float:
-    """Log-odds by the pictures, less where the place that they show has another sound."""
-    return picture.log_odds + (OTHER_SOUND if picture.has_other_sound else 0.0)
+def _own_log_odds(found: Assessed) -> float:
+    """Log-odds by one witness; of a still scene with another sound less than its pictures say.
+
+    That a clip shows such a scene does not say that this stretch of it was copied; if it was, its sound
+    should be there too. Where pictures tell the place from others, sound says nothing against it.
+    """
+    return found.log_odds + (OTHER_SOUND if found.has_other_sound and found.is_still else 0.0)
 
 
 def join_log_odds(seen: float | None, heard: float | None, *, is_same_place: bool) -> float:
@@ -352,41 +368,53 @@ def sight_of(
     return None if seen is None or stands_out is None else Sight(seen, stands_out)
 
 
-def has_other_sound(found: Assessed, sound: Look, read_band: BandReader) -> bool:
-    """Whether the pictures say a place that might as well be another, and its sound is not the clip's.
+def has_other_sound(found: Assessed, sound: Look, level: NDArray[np.float32], read_band: BandReader) -> bool:
+    """Whether the place that the pictures say sounds otherwise than the clip does.
 
-    Frames of a still scene resemble all of it: that a clip shows the scene does not say that this stretch of
-    it was copied. If it was, its sound should be there too. Where pictures tell the place from others, or
-    play backwards, sound says nothing against it.
+    Nothing is said where the clip plays it backwards, where either has no sound for long enough, or where the
+    clip's says too little: a tone or a noise that lasts.
 
     Args:
         found: Of the pictures, for a program of which nothing was found in the sound.
-        sound: What was heard of the clip.
+        sound: What was heard of the clip, n patches.
+        level: (n,) what chance gives them.
         read_band: Gives the sound descriptors of an asset between two times.
     """
-    matches = [match for match in found.matches if not match.is_reversed]
-    if not matches or len(sound) == 0:
+    compared = [
+        _compared_sounds(match, sound, level, read_band) for match in found.matches if not match.is_reversed
+    ]
+    rows = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in compared)])
+    step = float(np.median(np.diff(sound.t_seconds))) if len(sound) > 1 else 0.0
+    if rows.size * step < LEAST_OTHER_SECONDS or different_frames(sound.vectors[rows]) < LEAST_HEARD:
         return False
-    ambiguity = np.average([match.ambiguity for match in matches], weights=[m.run.size for m in matches])
-    if ambiguity < STILL:
-        return False
-    return sum(_heard_seconds(match, sound, read_band) for match in matches) >= LEAST_OTHER_SECONDS
+    return float(np.concatenate([excess for _, excess in compared]).mean()) < SAME_SOUND
 
 
-def _heard_seconds(match: Match, sound: Look, read_band: BandReader) -> float:
-    """How much of a match has sound in clip and asset."""
+def _compared_sounds(
+    match: Match, sound: Look, level: NDArray[np.float32], read_band: BandReader
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Which patches of a clip's sound are inside a match and have one of the asset at their moment.
+
+    And how much of the way from chance to identity each goes to the one that it resembles most: pictures tell
+    the moment to a fraction of a second, in which a sound has changed.
+    """
     times = sound.t_seconds
-    inside = (times >= match.clip_start_seconds) & (times < match.clip_end_seconds)
-    if not inside.any():
-        return 0.0
+    inside = np.flatnonzero((times >= match.clip_start_seconds) & (times < match.clip_end_seconds))
+    nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
+    if inside.size == 0:
+        return nothing
     there = match.line.at(times[inside])
-    seconds, _ = read_band(match.asset, there.min() - SAME_MOMENT_SECONDS, there.max() + SAME_MOMENT_SECONDS)
+    seconds, band = read_band(
+        match.asset, there.min() - SAME_MOMENT_SECONDS, there.max() + SAME_MOMENT_SECONDS
+    )
     if seconds.size == 0:
-        return 0.0
-    after = np.minimum(np.searchsorted(seconds, there), seconds.size - 1)
-    nearest = np.minimum(np.abs(seconds[after] - there), np.abs(seconds[np.maximum(after - 1, 0)] - there))
-    step = float(np.median(np.diff(times))) if times.size > 1 else 0.0
-    return step * float((nearest <= SAME_MOMENT_SECONDS).sum())
+        return nothing
+    is_near = np.abs(there[:, None] - seconds) <= SAME_MOMENT_SECONDS  # (rows, patches of the asset)
+    similarity = np.where(is_near, sound.vectors[inside] @ band.T, -1.0).max(axis=1)
+    has = is_near.any(axis=1)
+    rows = inside[has]
+    excess = (similarity[has] - level[rows]) / np.maximum(1.0 - level[rows], 0.01)
+    return rows, np.clip(excess, LEAST_SEEN, 1.0).astype(np.float32)
 
 
 def _best_mean(by_look: Sequence[Sequence[NDArray[np.float32]]]) -> float | None:

@@ -45,6 +45,7 @@ from matcher.listen import Listener, listener_of
 from matcher.localize import RIVAL_MARGIN, Match, localize
 from matcher.records import (
     Answer,
+    Decision,
     Descriptors,
     Elsewhere,
     Failure,
@@ -237,7 +238,7 @@ class Linker:
         by_look = [done.get(key_of(look), []) for look in clip.looks]
         if clip.sound is not None and "sound" in kits:
             by_look[-1] = self._with_seen(clip, by_look[-1], kits["picture"], kits["sound"])
-        by_look = _with_other_sound(clip, by_look, kits.get("sound"))
+        by_look = self._with_other_sound(clip, by_look, kits.get("sound"))
         return Considered(clip, view, tuple(by_look), tuple(rests.get(key_of(look)) for look in clip.looks))
 
     def is_unsure(self, considered: Considered) -> bool:
@@ -339,7 +340,7 @@ class Linker:
         top: int,
     ) -> Answer:
         """What the evidence says of a clip by itself."""
-        view = considered.view
+        view, sound = considered.view, considered.clip.sound
         links = self._accepted(joined)
         best = links[0].confidence if links else max((a.confidence for a in joined), default=0.0)
         decision = decide(best, link=self._link_bar, review=self._review_bar)
@@ -365,7 +366,8 @@ class Linker:
             catalog_version=view.version,
             looks=1 + len(considered.clip.further),
             heard=self._heard(considered, kept),
-            patches=None if considered.clip.sound is None else len(considered.clip.sound),
+            patches=None if sound is None or self._sound is None else len(sound),
+            sound_replaced=decision == "linked" and _is_replaced(kept),
         )
 
     def assess(self, clip: Descriptors) -> list[Assessed]:
@@ -425,6 +427,34 @@ class Linker:
         ends = np.cumsum([len(look) for look in looks])
         by_look = list(zip(looks, np.split(levels, ends[:-1]) if looks else [], strict=True))
         return [_seen(found, by_look, pictures.view, sounds.weights) for found in heard]
+
+    def _with_other_sound(
+        self, clip: Descriptors, by_look: Sequence[list[Assessed]], sounds: Kit | None
+    ) -> list[list[Assessed]]:
+        """The candidates of each look, with which of the pictures' places sound otherwise than the clip.
+
+        All are asked anew, also those known before: the clip may have been heard again.
+        """
+        sound, heard, level = clip.sound, set[int](), np.zeros(0, np.float32)
+        if sound is not None and sounds is not None:
+            heard = {found.program for found in by_look[-1] if found.evidence}
+            asked = any(
+                found.matches and found.program not in heard for look in by_look[:-1] for found in look
+            )
+            level = self._levels(sound.vectors, sounds) if asked and len(sound) else level
+
+        def judged(found: Assessed) -> Assessed:
+            has = (
+                sound is not None
+                and sounds is not None
+                and found.look.kind == "picture"
+                and found.evidence is not None
+                and found.program not in heard
+                and has_other_sound(found, sound, level, _band_reader(sounds.view))
+            )
+            return found if found.has_other_sound == has else replace(found, has_other_sound=has)
+
+        return [[judged(found) for found in assessed] for assessed in by_look]
 
     def _assess(
         self, clip: Descriptors, look: Look, found: _Neighbours, kit: Kit, *, is_further: bool
@@ -602,29 +632,9 @@ def _seen(
     return replace(found, evidence=evidence, log_odds=weights.log_odds(evidence))
 
 
-def _with_other_sound(
-    clip: Descriptors, by_look: Sequence[list[Assessed]], sounds: Kit | None
-) -> list[list[Assessed]]:
-    """The candidates of each look, with which of the pictures' have another sound.
-
-    All are asked anew, also those known before: the clip may have been heard again.
-    """
-    heard = set()
-    if clip.sound is not None and sounds is not None:
-        heard = {found.program for found in by_look[-1] if found.evidence}
-
-    def judged(found: Assessed) -> Assessed:
-        has = (
-            clip.sound is not None
-            and sounds is not None
-            and found.look.kind == "picture"
-            and found.evidence is not None
-            and found.program not in heard
-            and has_other_sound(found, clip.sound, _band_reader(sounds.view))
-        )
-        return found if found.has_other_sound == has else replace(found, has_other_sound=has)
-
-    return [[judged(found) for found in assessed] for assessed in by_look]
+def _is_replaced(links: Sequence[Joined]) -> bool:
+    """Whether a clip's sound is another's: so it is at every place that it is linked to."""
+    return bool(links) and all(one.picture is not None and one.picture.has_other_sound for one in links)
 
 
 def positions_of(view: CatalogView, program_ids: Collection[str]) -> set[int]:
@@ -657,14 +667,16 @@ def _as_said(
     answer = replace(answer, reviewed=reviewed)
     if not reviewed.decides:
         return answer
-    heard, links = answer.heard, tuple[Link, ...]()
+    heard, links, is_replaced = answer.heard, tuple[Link, ...](), False
     if named is not None:
         found = next((one for one in joined if one.program == named and one.parts), None)
+        is_replaced = found is not None and _is_replaced([found])
         segments = () if found is None else _link(view, found).segments
         links = (Link(view.program_records[named].program_id, 1.0, segments),)
     if heard is not None:
         heard = replace(heard, agrees=heard.program_id in {link.program_id for link in links})
-    return replace(answer, decision="linked" if links else "none", links=links, heard=heard)
+    decision: Decision = "linked" if links else "none"
+    return replace(answer, decision=decision, links=links, heard=heard, sound_replaced=is_replaced)
 
 
 def failed(clip_id: str, path: str, failure: Failure, *, model: str, catalog_version: int) -> Answer:

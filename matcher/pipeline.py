@@ -298,8 +298,7 @@ def query_clips(
             job.clip_id, str(job.path), considered, model=model, top=top, verdict=verdicts.get(job.clip_id)
         )
         if surroundings is not None:
-            replaced = surroundings.replaced(answer.to_json())
-            asked = replace(_asked(job, stored, seen, kept), is_sound_replaced=replaced)
+            asked = replace(_asked(job, stored, seen, kept), is_sound_replaced=answer.sound_replaced)
             (answer,) = surroundings.complete([answer], surroundings.records([asked]))
         yield answer, stored
 

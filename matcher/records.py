@@ -289,6 +289,7 @@ class Answer:
         looks: Views that the clip was looked at through; 1 where the first look was enough.
         heard: Whose sound it is; None where it is nobody's, or nobody listened.
         patches: Patches of its sound that say something: 0 of a silent clip; None where nobody listened.
+        sound_replaced: It is linked, and its sound is known to be another's at all these places.
         reviewed: What a person said of it, and whether that decides; None where nobody said anything.
         basis: What it rests on, for whoever keeps it.
         related: Programs that it is about without being cut from them, the most likely first.
@@ -314,6 +315,7 @@ class Answer:
     categories: Mapping[str, Any] | None = None
     features: FeatureRecord | None = field(default=None, compare=False)
     beside: str = field(default="", compare=False)
+    sound_replaced: bool = False
 
     @property
     def program_id(self) -> str | None:
@@ -350,6 +352,7 @@ class Answer:
             "passes": 1 if self.looks == 1 else 2,
             "sound": None if self.heard is None else _rounded(asdict(self.heard)),
             "patches": self.patches,
+            "sound_replaced": self.sound_replaced,
             "reviewed": None if self.reviewed is None else _rounded(asdict(self.reviewed)),
             "related": [related.to_json() for related in self.related],
             "beside": self.beside,

@@ -62,15 +62,18 @@ def relate(
     marker = catalog.place.cache_root() / "cache" / "related.json"
     compared_until, last = _compared_until(marker, state), ""
     stale: list[str] = []
+    known_replaced = pa.array(catalog.clips_of_replaced_sound(), pa.string())
     for batch in catalog.iter_link_batches(["clip_id", "answer", "linked_at"]):
         last = max(last, pc.max(batch["linked_at"]).as_py() or "")
-        stale += batch["clip_id"].filter(_stale(batch, state, compared_until)).to_pylist()
+        is_stale = pc.or_(_stale(batch, state, compared_until), _resounds(batch, known_replaced))
+        stale += batch["clip_id"].filter(is_stale).to_pylist()
     clips = changed = embedded = 0
     for clip_ids in _chunks(sorted(stale)):
         links = list(catalog.whole_links(clip_ids).values())
         answers = [json.loads(link.answer) for link in links]
         replaced = {
-            link.clip_id: surroundings.replaced(answer) for link, answer in zip(links, answers, strict=True)
+            link.clip_id: bool(answer.get("sound_replaced"))
+            for link, answer in zip(links, answers, strict=True)
         }
         known, new = surroundings.refreshed(catalog, replaced)
         writer.put_features(new)
@@ -98,6 +101,12 @@ def _stale(batch: pa.RecordBatch, state: str, compared_until: str) -> pa.Boolean
         is_before = pc.less_equal(pc.fill_null(batch["linked_at"], ""), compared_until)
         good = pc.or_(good, pc.and_(is_said, is_before))
     return pc.invert(good)
+
+
+def _resounds(batch: pa.RecordBatch, known_replaced: pa.StringArray) -> pa.BooleanArray:
+    """Of which clips the answer says otherwise than the features whether the sound is another's."""
+    is_replaced = pc.match_substring(pc.fill_null(batch["answer"], ""), '"sound_replaced": true')
+    return pc.xor(is_replaced, pc.is_in(batch["clip_id"], value_set=known_replaced))
 
 
 def _compared_until(marker: Path, state: str) -> str:

@@ -330,7 +330,7 @@ def open_surroundings(catalog: Catalog, settings: Settings) -> Surroundings | No
     paths = sorted({path for paths in own.values() for path in paths})
     return Surroundings(
         fusion, search, categories, _taxonomy_of(paths), own, settings.fusion.min_confidence,
-        _titles_mark(records), frozenset(one.program_id for one in records if one.sound_count),
+        _titles_mark(records),
     )  # fmt: skip
 
 

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 RULES = 2
 #: Related programs that an answer names.
 MOST_RELATED = 3
-#: So long a stretch of a program, and so many patches of the clip's sound (five a second), tell whether the
-#: sound is the program's.
-_TOLD_SECONDS, _TOLD_PATCHES = 5.0, 25
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Asked:
         kept: What the store has of it. Where that is of these descriptors, picture and sound are taken from
             it: without the file nobody can say again what its seconds are like.
         scene: What they are like, of a clip that was just described; None where nobody knows.
-        is_sound_replaced: See :func:`is_sound_replaced`.
+        is_sound_replaced: See :attr:`matcher.records.Answer.sound_replaced`.
     """
 
     clip: StoredClip
@@ -59,12 +56,19 @@ class Asked:
     is_sound_replaced: bool = False
 
     @classmethod
-    def again(cls, clip: StoredClip, kept: FeatureRecord | None) -> Asked:
-        """A kept clip, with its present title, what was read in its pictures, and what its sound was."""
+    def again(cls, clip: StoredClip, kept: FeatureRecord | None, *, is_replaced: bool | None = None) -> Asked:
+        """A kept clip, with its present title and what was read in its pictures.
+
+        Args:
+            clip: What the store has of it.
+            kept: Its features.
+            is_replaced: Whether its sound is known to be another's; as was known where None.
+        """
         if kept is None or kept.kept_at != clip.record.kept_at:
-            return cls(clip, Words(clip.record.title), kept)
+            return cls(clip, Words(clip.record.title), kept, is_sound_replaced=bool(is_replaced))
         words = replace(Words.of_json(kept.words), title=clip.record.title)
-        return cls(clip, words, kept, is_sound_replaced=kept.sound_replaced)
+        known = kept.sound_replaced if is_replaced is None else is_replaced
+        return cls(clip, words, kept, is_sound_replaced=known)
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,6 @@ class Surroundings:
         program_categories: By program id.
         min_confidence: A category less confident is not named.
         titles_mark: Changes with the catalogue's programs, their titles and categories.
-        heard_programs: Ids of those with sound.
     """
 
     fusion: Fusion
@@ -148,7 +151,6 @@ class Surroundings:
     program_categories: Mapping[str, tuple[str, ...]]
     min_confidence: float
     titles_mark: str = ""
-    heard_programs: frozenset[str] = frozenset()
 
     @cached_property
     def state(self) -> str:
@@ -183,14 +185,13 @@ class Surroundings:
             self.fusion.info.fingerprint, known.scene_model, wordless, asked.is_sound_replaced,
         )  # fmt: skip
 
-    def replaced(self, answer: Mapping[str, Any]) -> bool:
-        """Whether an answer, as JSON, says that the sound is another's; see :func:`is_sound_replaced`."""
-        return is_sound_replaced(answer, self.heard_programs)
-
-    def _is_fresh(self, kept: FeatureRecord, mark: tuple[str, str], *, is_replaced: bool) -> bool:
+    def _is_fresh(self, kept: FeatureRecord, mark: tuple[str, str], *, is_replaced: bool | None) -> bool:
         """Whether what is kept of a clip is of its present descriptors and words, by the models in use.
 
-        ``mark`` is when it was kept, and its title.
+        Args:
+            kept: What is kept.
+            mark: When the descriptors were kept, and the title.
+            is_replaced: Whether the sound is another's; None where what is kept of that is to stay.
         """
         kept_at, title = mark
         # Scenes are not looked at: they cannot be made again, and an embedder that takes them is named so.
@@ -198,18 +199,19 @@ class Surroundings:
             kept.kept_at == kept_at
             and kept.text_model in ("", self.fusion.text.info.fingerprint)
             and kept.embedding_model == self.fusion.info.fingerprint
-            and kept.sound_replaced == is_replaced
+            and is_replaced in (None, kept.sound_replaced)
             and Words.of_json(kept.words).title == title
         )
 
     def refreshed(
-        self, catalog: Catalog, replaced: Mapping[str, bool]
+        self, catalog: Catalog, replaced: Mapping[str, bool | None]
     ) -> tuple[dict[str, FeatureRecord], list[FeatureRecord]]:
         """The features of some kept clips; those that are not fresh get new texts and embeddings.
 
         Args:
             catalog: Of the clips.
-            replaced: Their ids, with whether the sound is known to be another's.
+            replaced: Their ids, with whether the sound is known to be another's; None where what is kept of
+                that is to stay.
 
         Returns:
             All by clip id, those that were fresh without picture and sound; and those that are new.
@@ -217,18 +219,14 @@ class Surroundings:
         found = catalog.features(list(replaced), columns=LIGHT)
         stale = self._stale(catalog, found, replaced)
         whole = catalog.features(stale) if stale else {}
-        asked = [
-            replace(
-                Asked.again(clip, whole.get(clip.record.clip_id)),
-                is_sound_replaced=replaced[clip.record.clip_id],
-            )
+        new = self.records([
+            Asked.again(clip, whole.get(clip.record.clip_id), is_replaced=replaced[clip.record.clip_id])
             for clip in (catalog.iter_clips(stale) if stale else ())
-        ]
-        new = self.records(asked)
+        ])  # fmt: skip
         return found | {record.clip_id: record for record in new}, new
 
     def _stale(
-        self, catalog: Catalog, found: Mapping[str, FeatureRecord], replaced: Mapping[str, bool]
+        self, catalog: Catalog, found: Mapping[str, FeatureRecord], replaced: Mapping[str, bool | None]
     ) -> list[str]:
         return [
             clip_id
@@ -309,26 +307,6 @@ class Surroundings:
         return category_words(prediction, evidence, model=None, taxonomy=self.taxonomy.label)
 
 
-def is_sound_replaced(answer: Mapping[str, Any], heard_programs: Collection[str]) -> bool:
-    """Whether a clip's sound is known to be another's: its pictures are of programs that sound otherwise.
-
-    So it is where a clip with sound is linked to programs with sound, for long enough, by its pictures alone.
-    Of a clip that is linked to nothing, or played backwards, nobody knows.
-
-    Args:
-        answer: As JSON.
-        heard_programs: Ids of the programs with sound.
-    """
-    if answer.get("decision") != "linked" or (answer.get("patches") or 0) < _TOLD_PATCHES:
-        return False
-    links = answer.get("links", ())
-    segments = [segment for link in links for segment in link["segments"]]
-    if any(one["evidence"] != "picture" or one["is_reversed"] for one in segments):
-        return False
-    seconds = sum(one["clip_end_seconds"] - one["clip_start_seconds"] for one in segments)
-    return seconds >= _TOLD_SECONDS and all(link["program_id"] in heard_programs for link in links)
-
-
 def _without(found: Iterable[Related], linked: Collection[str]) -> tuple[Related, ...]:
     """Those that a clip is not linked to anyway."""
     return tuple(one for one in found if one.program_id not in linked)[:MOST_RELATED]
@@ -339,15 +317,16 @@ def complete_kept(
 ) -> list[tuple[Answer, str]]:
     """Answers of kept clips with what is said beside their links; features that are not fresh are made anew.
 
-    Those are put into the store at once: they follow from the clips, whatever becomes of the answers.
+    Those are put into the store at once: they follow from the clips, whatever becomes of the answers. Only
+    whether a sound is another's follows from the answers, and is brought up to date when these stand: see
+    :func:`matcher.relate.relate`.
 
     Args:
         writer: Of the store.
         surroundings: Of the same store, at its present state.
         answers: Each with when the clip's descriptors were kept.
     """
-    replaced = {answer.clip_id: surroundings.replaced(answer.to_json()) for answer, _ in answers}
-    known, new = surroundings.refreshed(writer.catalog, replaced)
+    known, new = surroundings.refreshed(writer.catalog, {answer.clip_id: None for answer, _ in answers})
     writer.put_features(new)
     records = [known.get(answer.clip_id) for answer, _ in answers]
     whole = surroundings.complete([answer for answer, _ in answers], records)

@@ -27,6 +27,7 @@ from matcher.considered import (
     OTHER_SOUND,
     SAME_MOMENT_SECONDS,
     SAME_PLACE_SECONDS,
+    SAME_SOUND,
     SEEN_ENOUGH,
     STILL,
     Assessed,
@@ -42,7 +43,7 @@ from matcher.considered import (
     overlap_seconds,
     sight_of,
 )
-from matcher.decision import SURE_EXCESS, Evidence, Sight
+from matcher.decision import LEAST_HEARD, SURE_EXCESS, Evidence, Sight
 from matcher.elsewhere import BandReader
 from matcher.lines import TOLERANCE_SECONDS, Line
 from matcher.localize import Match
@@ -481,50 +482,65 @@ def test_the_very_frames_are_fully_seen_and_stand_out() -> None:
     assert (same.seen, same.stands_out) == pytest.approx((1.0, 0.0), abs=1e-4)
 
 
-# ---------------------------------------------------------------- a still scene with another sound
+# ---------------------------------------------------------------- another sound
 
 
-def still(start: float, end: float, *, ambiguity: float = 0.9, n: int = 4, **line: float) -> Match:
-    return replace(a_match(start, end, **line), ambiguity=ambiguity, run=np.arange(n))  # type: ignore[arg-type]
+def still(start: float, end: float, *, ambiguity: float = 0.9, n: int = 4) -> Match:
+    return replace(a_match(start, end), ambiguity=ambiguity, run=np.arange(n))
 
 
-def a_sound(first: float, last: float, step: float = 0.25) -> Look:
+def noise(n: int, seed: int) -> NDArray[np.float32]:
+    """(n, 8) rows of length 1 that have nothing to do with each other."""
+    rows = np.random.default_rng(seed).normal(size=(n, 8))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def a_sound(first: float, last: float, step: float = 0.25, *, seed: int = 1) -> Look:
     times = np.arange(first, last, step)
-    return Look(SOUND, times, np.zeros((times.size, 2), np.float32), "sound")
+    return Look(SOUND, times, noise(times.size, seed), "sound")
 
 
-def sounds_at(*stretches: tuple[float, float]) -> BandReader:
+def sounds_at(*stretches: tuple[float, float], vectors: NDArray[np.float32] | None = None) -> BandReader:
     """The sounds of asset 0, a patch half a second; any other asset has none."""
     times = np.unique(np.concatenate([np.zeros(0), *(np.arange(*one, 0.5) for one in stretches)]))
+    rows = noise(times.size, 2) if vectors is None else vectors
 
     def read(asset: int, start: float, stop: float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        own = times[(times >= start) & (times < stop) & (asset == 0)]
-        return own, np.zeros((own.size, 2), np.float32)
+        own = (times >= start) & (times < stop) & (asset == 0)
+        return times[own], rows[own]
 
     return read
 
 
-def test_a_still_scene_has_another_sound_where_both_have_one_long_enough() -> None:
-    everywhere, clip = sounds_at((0, 100)), a_sound(0, 10)
-    seen = found(0, 3.0, still(0, 10, offset=20))
-    assert has_other_sound(seen, clip, everywhere)
-    assert not has_other_sound(seen, clip, sounds_at()), "the program has no sound"
-    assert not has_other_sound(seen, clip, sounds_at((40, 100))), "nor has it there"
-    assert not has_other_sound(seen, a_sound(0, 0), everywhere), "the clip has none"
-    assert not has_other_sound(seen, a_sound(12, 30), everywhere), "nor has it there"
-    assert not has_other_sound(found(0, 3.0, still(0, 10, asset=1)), clip, everywhere)
-    assert not has_other_sound(found(0, 3.0), clip, everywhere)
+def sounds_otherwise(seen: Assessed, clip: Look, read: BandReader, *, chance: float = 0.8) -> bool:
+    return has_other_sound(seen, clip, np.full(len(clip), chance, np.float32), read)
 
 
-def test_a_place_that_is_told_apart_or_played_backwards_may_have_any_sound() -> None:
+def test_a_place_sounds_otherwise_where_both_sound_for_long_enough() -> None:
     everywhere, clip = sounds_at((0, 100)), a_sound(0, 10)
-    assert not has_other_sound(found(0, 3.0, still(0, 10, ambiguity=STILL - 0.01)), clip, everywhere)
-    assert has_other_sound(found(0, 3.0, still(0, 10, ambiguity=STILL)), clip, everywhere)
-    assert not has_other_sound(found(0, 3.0, still(0, 10, speed=-1.0, offset=50)), clip, everywhere)
-    # Of several stretches each counts by its frames.
-    clear, doubtful = still(0, 5, ambiguity=0.5, n=10), still(5, 10, ambiguity=0.9, n=2)
-    assert not has_other_sound(found(0, 3.0, clear, doubtful), clip, everywhere)
-    assert has_other_sound(found(0, 3.0, replace(clear, run=np.arange(1)), doubtful), clip, everywhere)
+    seen = found(0, 3.0, a_match(0, 10, offset=20))
+    assert sounds_otherwise(seen, clip, everywhere)
+    assert not sounds_otherwise(seen, clip, sounds_at()), "the program has no sound"
+    assert not sounds_otherwise(seen, clip, sounds_at((40, 100))), "nor has it there"
+    assert not sounds_otherwise(seen, a_sound(0, 0), everywhere), "the clip has none"
+    assert not sounds_otherwise(seen, a_sound(12, 30), everywhere), "nor has it there"
+    assert not sounds_otherwise(found(0, 3.0, a_match(0, 10, asset=1)), clip, everywhere)
+    assert not sounds_otherwise(found(0, 3.0, a_match(0, 10, speed=-1.0, offset=50)), clip, everywhere)
+    assert not sounds_otherwise(found(0, 3.0), clip, everywhere)
+    two = found(0, 3.0, a_match(0, 3, offset=20), a_match(6, 9, offset=50))
+    assert sounds_otherwise(two, clip, everywhere), "three seconds here and three there"
+
+
+def test_a_place_that_sounds_alike_or_a_sound_that_says_little_is_no_other() -> None:
+    times, clip = np.arange(0, 100, 0.5), a_sound(0, 10)
+    seen = found(0, 3.0, a_match(0, 10, offset=20))
+    # The clip's own patches, each a little beside its moment.
+    rows = clip.vectors[np.clip(np.round((times - 20.2) / 0.25).astype(int), 0, len(clip) - 1)]
+    assert not sounds_otherwise(seen, clip, sounds_at((0, 100), vectors=rows))
+    assert sounds_otherwise(seen, clip, sounds_at((0, 100), vectors=np.roll(rows, 40, axis=0)))
+    # A hum, or one word for all of the time, is a sound that anything may have.
+    hum = replace(clip, vectors=np.repeat(clip.vectors[:1], len(clip), axis=0))
+    assert not sounds_otherwise(seen, hum, sounds_at((0, 100)))
 
 
 @settings(deadline=None, max_examples=60)
@@ -535,32 +551,72 @@ def test_a_place_that_is_told_apart_or_played_backwards_may_have_any_sound() -> 
         st.tuples(st.floats(0, 60).map(lambda t: round(t, 1) + 0.037), st.floats(0.5, 12)), max_size=3
     ),
     speed=st.sampled_from([0.8, 1.0, 1.25]),
+    chance=st.sampled_from([0.3, 0.5, 0.7]),
 )
-def test_the_sound_of_a_still_scene_is_counted_as_by_loops(
-    heard_at: tuple[int, int], there: list[tuple[float, float]], speed: float
+def test_the_sound_of_a_place_is_compared_as_by_loops(
+    heard_at: tuple[int, int], there: list[tuple[float, float]], speed: float, chance: float
 ) -> None:
     clip = a_sound(heard_at[0], sum(heard_at))
     read = sounds_at(*((start, start + seconds) for start, seconds in there))
-    matches = [still(0, 4, offset=20, speed=speed), still(4, 9, offset=-2, speed=speed)]
-    seconds = 0.0
-    patches = sorted(read(0, -np.inf, np.inf)[0].tolist())
-    for t in clip.t_seconds:
+    matches = [a_match(0, 4, offset=20, speed=speed), a_match(4, 9, offset=-2, speed=speed)]
+    excess: list[float] = []
+    rows: list[int] = []
+    patches = list(zip(*read(0, -np.inf, np.inf), strict=True))
+    for row, (t, vector) in enumerate(zip(clip.t_seconds, clip.vectors, strict=True)):
         match = next((m for m in matches if m.clip_start_seconds <= t < m.clip_end_seconds), None)
-        if match is not None and len(clip) > 1:
-            near = [abs(p - match.line.at(float(t))) <= SAME_MOMENT_SECONDS for p in patches]
-            seconds += 0.25 * any(near)
+        if match is None:
+            continue
+        at = match.line.at(float(t))
+        near = [float(vector @ other) for p, other in patches if abs(p - at) <= SAME_MOMENT_SECONDS]
+        if near:
+            excess.append(max(LEAST_SEEN, (max(near) - chance) / (1 - chance)))
+            rows.append(row)
+    seconds = 0.25 * len(rows)
+    mean = float(np.mean(excess)) if excess else 0.0
     assume(abs(seconds - LEAST_OTHER_SECONDS) > 0.01)
-    assert has_other_sound(found(0, 3.0, *matches), clip, read) == (seconds > LEAST_OTHER_SECONDS)
+    assume(abs(mean - SAME_SOUND) > 1e-4)
+    differ = 1 + sum(
+        min(1.0, (1 - float(clip.vectors[a] @ clip.vectors[b])) / 0.05) for a, b in pairwise(rows)
+    )
+    want = seconds > LEAST_OTHER_SECONDS and differ >= LEAST_HEARD and mean < SAME_SOUND
+    assert sounds_otherwise(found(0, 3.0, *matches), clip, read, chance=chance) == want
 
 
-def test_another_sound_takes_off_from_what_is_seen() -> None:
-    seen = replace(found(1, LINK + 0.5, a_match(0, 8)), has_other_sound=True)
+@pytest.mark.parametrize(
+    ("matches", "is_still"),
+    [
+        ((still(0, 10, ambiguity=STILL),), True),
+        ((still(0, 10, ambiguity=STILL - 0.01),), False),
+        ((still(0, 5, ambiguity=0.5, n=10), still(5, 10, ambiguity=0.9, n=2)), False),
+        ((still(0, 5, ambiguity=0.5, n=1), still(5, 10, ambiguity=0.9, n=3)), True),
+        ((), False),
+    ],
+)
+def test_a_scene_is_still_where_most_frames_fit_elsewhere_too(
+    matches: tuple[Match, ...], *, is_still: bool
+) -> None:
+    assert found(0, 3.0, *matches).is_still == is_still
+
+
+def test_another_sound_takes_off_from_a_still_scene_alone() -> None:
+    seen = replace(found(1, LINK + 0.5, still(0, 8)), has_other_sound=True)
     assert by_program(join([seen], [], LINK)) == {1: LINK + 0.5 + OTHER_SOUND}
+    for sure in (replace(seen, has_other_sound=False), replace(seen, matches=(still(0, 8, ambiguity=0.5),))):
+        assert by_program(join([sure], [], LINK)) == {1: LINK + 0.5}
     # No longer sure, it says nothing against a program that is heard meanwhile.
     other = heard(2, LINK - 0.5, a_match(0, 8))
     assert by_program(join([seen], [other], LINK))[2] == LINK - 0.5
     surely = replace(seen, log_odds=LINK, has_other_sound=False)
     assert by_program(join([surely], [other], LINK))[2] == LINK - BEHIND
+
+
+def test_the_look_that_says_most_after_all_counts() -> None:
+    """Of two looks at a program the better one is a still scene with another sound."""
+    doubtful = replace(found(1, 5.0, still(0, 8), view="left half"), has_other_sound=True)
+    told = found(1, 4.9, still(0, 8, ambiguity=0.1), view="centre")
+    got = considered((a_look(n=4), []), (doubtful.look, [doubtful]), (told.look, [told]))
+    assert got.assessed() == [told]
+    assert by_program(got.joined(LINK)) == {1: 4.9}
 
 
 def test_too_few_frames_show_nothing() -> None:

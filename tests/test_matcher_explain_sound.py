@@ -35,6 +35,8 @@ from matcher.explain import PLAIN_SOUND, Explainer, Explanation, Subject, balanc
 from matcher.explain_frames import pairs_of
 from matcher.explain_picture import HEIGHT, SOUND_HEIGHT, WIDTH, write_picture
 from matcher.explain_words import disagreement, headline, instead, speaks, to_json
+from matcher.lines import Line
+from matcher.localize import Match
 from matcher.records import SOUND, WHOLE, Answer, Basis, Descriptors, Guess, Heard, Link, Look, Segment
 from matcher.show import answer_row
 
@@ -244,7 +246,9 @@ def test_the_common_sum_is_that_of_the_link(
 def test_what_another_sound_takes_off_is_in_the_sum() -> None:
     one = joined(4.0, None, 1.7, is_same_place=False)
     assert one.picture is not None
-    common = common_of(replace(one, picture=replace(one.picture, has_other_sound=True)))
+    rows, values = np.arange(3), np.ones(3, np.float32)
+    place = Match(0, 0.0, 5.0, Line(1.0, 0.0, 1.0), rows, values, rows, values, ambiguity=1.0)
+    common = common_of(replace(one, picture=replace(one.picture, has_other_sound=True, matches=(place,))))
     assert common is not None
     assert (common.behind, common.other_sound) == (0.0, pytest.approx(-2.3))
     assert common.total == pytest.approx(1.7)

@@ -264,16 +264,40 @@ def test_a_still_scene_with_another_sound_is_less_sure(
     seen, both = ask(linker, clip), ask(linker, replace(clip, sound=replace(sound, kind="sound")))
     assert seen.program_id == both.candidates[0].program_id == name
     assert seen.links[0].segments[0].ambiguity > STILL
+    assert both.sound_replaced == (takes and both.decision == "linked")
+    assert not seen.sound_replaced
     gained = both.candidates[0].log_odds - seen.candidates[0].log_odds
     assert gained == pytest.approx(OTHER_SOUND, abs=1e-6) if takes else gained >= 0
 
 
 def test_pictures_that_move_are_as_sure_whatever_is_heard(linker: Linker) -> None:
+    """And say that the sound is another's."""
     seen = clip_of(cut("p2", 30.4), noise=0.6)
-    said_too = replace(seen, sound=strange_sound())
-    assert [one.log_odds for one in ask(linker, said_too).candidates[:1]] == [
-        one.log_odds for one in ask(linker, seen).candidates[:1]
-    ]
+    dubbed, own, mute = (
+        ask(linker, replace(seen, sound=sound)) for sound in (strange_sound(), sound_of("p2", 30.4), SILENCE)
+    )
+    assert dubbed.candidates[0].log_odds == ask(linker, seen).candidates[0].log_odds
+    assert [one.sound_replaced for one in (dubbed, own, mute)] == [True, False, False]
+    assert dubbed.to_json()["sound_replaced"] is True
+    unknown = ask(linker, replace(clip_of(stranger()), sound=strange_sound()))
+    assert (unknown.decision, unknown.sound_replaced) == ("none", False)
+
+
+def test_where_nobody_listens_nothing_is_known_of_the_sound(lives: tuple[LiveIndex, LiveIndex]) -> None:
+    """Though the clip was kept with its own."""
+    clip = replace(clip_of(cut("p2", 30.4)), sound=sound_of("p2", 30.4))
+    deaf = Linker(lives[0], SETTINGS, BOTH)
+    for linker in (deaf, linker_of(lives, CALIBRATION)):
+        answer = ask(linker, clip)
+        assert (answer.program_id, answer.patches, answer.sound_replaced) == ("p2", None, False)
+
+
+def test_a_steady_sound_that_says_nothing_is_not_anothers(lives: tuple[LiveIndex, LiveIndex]) -> None:
+    """One word for all of the clip, which a search for sounds passes over."""
+    one = sound_of("p2", 30.4)
+    steady = replace(one, vectors=np.repeat(one.vectors[:1], len(one), axis=0))
+    answer = ask(linker_of(lives), replace(clip_of(cut("p2", 30.4)), sound=steady))
+    assert (answer.decision, answer.sound_replaced) == ("linked", False)
 
 
 def test_a_clip_that_is_heard_again_is_asked_anew(stills: tuple[LiveIndex, LiveIndex]) -> None:

@@ -20,7 +20,7 @@ from matcher.config import Settings
 from matcher.encoders.base import unit_rows
 from matcher.relate import relate
 from matcher.store import open_catalog, open_fusion, open_surroundings, translated
-from matcher.surroundings import Asked, is_sound_replaced
+from matcher.surroundings import Asked
 
 SETTINGS = Settings()
 
@@ -428,45 +428,3 @@ def test_an_answer_of_other_settings_is_said_anew_though_one_like_it_was_compare
     matcher("relink", "--store", store)
     (plain,) = matcher("query", stranger, "--store", store, "--json").objects
     assert kept(store, "fans")["related"] == plain["related"] != bold
-
-
-def answered(*segments: tuple[str, float, bool], decision: str = "linked", patches: int | None = 60) -> Any:
-    """An answer with a link of these bases, seconds and directions."""
-    link = {
-        "program_id": "p01",
-        "segments": [
-            {
-                "evidence": basis, "clip_start_seconds": 1.0, "clip_end_seconds": 1.0 + seconds,
-                "is_reversed": is_reversed,
-            }
-            for basis, seconds, is_reversed in segments
-        ],
-    }  # fmt: skip
-    return {"decision": decision, "patches": patches, "links": [link]}
-
-
-@pytest.mark.parametrize(
-    ("answer", "replaced"),
-    [
-        (answered(("picture", 3.0, False), ("picture", 2.5, False)), True),
-        (answered(("picture", 3.0, False)), False),
-        (answered(("picture", 9.0, False), ("both", 9.0, False)), False),
-        (answered(("sound", 9.0, False)), False),
-        (answered(("picture", 9.0, True)), False),
-        (answered(("picture", 9.0, False), patches=0), False),
-        (answered(("picture", 9.0, False), patches=None), False),
-        (answered(("picture", 9.0, False), decision="review"), False),
-        ({"decision": "none", "patches": 60, "links": []}, False),
-    ],
-    ids=[
-        "long enough", "too short", "heard too", "heard alone", "backwards", "silent", "nobody listened",
-        "unsure", "of nothing",
-    ],
-)  # fmt: skip
-def test_a_sound_is_anothers_where_pictures_alone_link_a_clip(answer: Any, *, replaced: bool) -> None:
-    assert is_sound_replaced(answer, {"p01", "p02"}) == replaced
-    assert not is_sound_replaced(answer, {"p02"}), "the program has no sound"
-
-
-def test_what_a_person_named_says_nothing_of_the_sound() -> None:
-    assert not is_sound_replaced(answered(), {"p01"})

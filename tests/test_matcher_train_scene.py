@@ -28,9 +28,10 @@ from matcher.errors import InputError
 from matcher.inputs import SoundJob, read_sound_rows
 from matcher.sound import RATE_HZ
 from matcher.training import scene_material
+from matcher.training.card import heading, origin_of, write_card
 from matcher.training.scene import SceneRecipe, scene_figures, train_scene
 from matcher.training.scene_material import HeardFile, cut, hold_out, listen
-from matcher.training.scene_run import SceneTraining
+from matcher.training.scene_run import SceneTraining, remarks
 
 SECONDS, N_FILES, STEPS = 4.0, 5, 12
 Rows = Iterable[Iterable[object]]
@@ -271,6 +272,40 @@ def test_a_class_of_one_file_is_learned_and_said_not_to_be_judged(
     assert any("'hush'" in line for line in ran.object["remarks"])
     assert ran.object["data"]["classes"]["hush"]["files_held_out"] == 0
     assert set(ran.object["figures"]["by_class"]) == {"music", "speech"}
+
+
+def test_a_class_whose_files_others_need_is_said_not_to_be_judged() -> None:
+    """Of two files of a class each is the only one of another: neither can be held out."""
+    names = [frozenset(one) for one in ("ab", "ac", "d", "d")]
+    is_held_out = hold_out(names, share=0.5, seed=0)
+    assert is_held_out.sum() == 1
+    classes = {
+        name: {
+            "files": sum(name in own for own in names),
+            "files_held_out": sum(name in own for own, out in zip(names, is_held_out, strict=True) if out),
+        }
+        for name in "abcd"
+    }
+    said = remarks(classes, is_judged=True)
+    assert [line.split("'")[1] for line in said] == ["a", "b", "c"]
+    assert "of files that other classes need to learn from" in said[0]
+    assert [line.split("'")[1] for line in remarks(classes, is_judged=False)] == ["b", "c"]
+
+
+def test_a_single_second_is_enough(sounds: Path, tmp_path: Path) -> None:
+    """As the last of a file, and as all of one: the columns of a second are nine, for each is wider."""
+    rows = [(sounds / "music-0.wav", "music", 3, 4), (sounds / "both.wav", "music", 1, 2)]
+    path = labels(tmp_path, rows)
+    material = listen(path, read_sound_rows(path))
+    assert material.n_refused == 0, material.said
+    assert sorted(len(one.columns) for file in material.files for one in file.stretches) == [9, 10]
+
+
+def test_words_that_are_no_text_end_up_in_the_card(tmp_path: Path) -> None:
+    """A file name may hold any bytes: that is no reason to lose a training."""
+    card = {"kind": "any", **origin_of("matcher train scene --clips \udcff.csv", "a\udcfe")}
+    write_card(card, "\n".join(heading("Any", card)), tmp_path / "c.json", tmp_path / "c.md")
+    assert json.loads((tmp_path / "c.json").read_text())["command"].endswith(r"\udcff.csv")
 
 
 def test_with_none_held_out_all_is_learned_and_nothing_judged(

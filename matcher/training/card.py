@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from importlib.metadata import version
@@ -12,26 +13,30 @@ from typing import Any
 from index.files import write_atomically
 from index.rows import now_utc
 from matcher.errors import InputError
+from matcher.inputs import one_line
 
 
 def check_target(out: Path) -> None:
     """Refuse a file that a model cannot be written to, before anything is learned.
 
     Raises:
-        InputError: It is called otherwise than *.safetensors, is a folder, or its folder is not there.
+        InputError: It is called otherwise than *.safetensors, is a folder, or its folder is not there, or
+            not to be written to.
     """
     if out.suffix != ".safetensors":
         raise InputError(f"--out must end in .safetensors, got {out.name!r}")
     if out.is_dir() or not out.parent.is_dir():
         raise InputError(f"--out {out}: {'it is a folder' if out.is_dir() else 'its folder is not there'}")
+    if not os.access(out.parent, os.W_OK):
+        raise InputError(f"--out {out}: its folder cannot be written to")
 
 
 def origin_of(command: str, note: str) -> dict[str, Any]:
     """When, by what and of which source a model was made: the part that all cards have."""
     return {
         "made_at": now_utc(),
-        "command": command,
-        "note": note,
+        "command": one_line(command),
+        "note": one_line(note),
         "revision": source_revision(),
         "versions": {name: version(name) for name in ("program-matcher", "torch", "numpy")},
     }

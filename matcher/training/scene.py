@@ -45,9 +45,13 @@ _TILT = 0.5
 OnStep = Callable[[int, float], None]
 
 
+#: A second of sound has one column less than there are in a second, as each takes in a little of the next.
+LEAST_COLUMNS = COLUMNS_A_SECOND - 1
+
+
 def says_something(columns: NDArray[np.float32]) -> bool:
     """Whether (c, b) log-mel columns are at least a second, and not silent."""
-    return len(columns) >= COLUMNS_A_SECOND and not whole_seconds(columns)[1].all()
+    return len(columns) >= LEAST_COLUMNS and not whole_seconds(columns)[1].all()
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,7 @@ class _Crops:
 
     def __init__(self, stretches: Sequence[Stretch], classes: Sequence[str], recipe: SceneRecipe) -> None:
         self._rng = np.random.default_rng(recipe.seed)
+        self._drawn = 0
         self._recipe = recipe
         self._by_class: list[list[tuple[NDArray[np.float32], NDArray[np.bool_]]]] = [[] for _ in classes]
         for stretch in stretches:
@@ -180,7 +185,9 @@ class _Crops:
         n, k = self._recipe.batch, len(self._by_class)
         x = np.empty((n, seconds * COLUMNS_A_SECOND, self._by_class[0][0][0].shape[1]), np.float32)
         told = np.empty((n, seconds), np.bool_)
-        labels = rng.permutation(np.arange(n) % k)
+        # On where the last batch stopped: there may be more classes than crops.
+        labels = rng.permutation((self._drawn + np.arange(n)) % k)
+        self._drawn += n
         for row, label in enumerate(labels.tolist()):
             of_class = self._by_class[label]
             columns, heard = of_class[int(rng.integers(len(of_class)))]

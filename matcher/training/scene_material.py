@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from matcher.decode import read_pieces
 from matcher.decode_sound import SoundPiece
-from matcher.encoders.scene import COLUMNS_A_SECOND
 from matcher.errors import InputError
 from matcher.inputs import Refused, SoundJob, listed, one_line
 from matcher.sound import COLUMN_SECONDS
-from matcher.training.scene import Stretch, says_something
+from matcher.training.scene import LEAST_COLUMNS, Stretch, says_something
 
 #: A stretch may end so much after its file's sound: what people read off a player is no more exact.
 _SLACK_SECONDS = 1.0
@@ -161,7 +160,7 @@ def cut(pieces: Sequence[SoundPiece], job: SoundJob) -> list[Stretch]:
     if found:
         return found
     span = f"{one_line(str(job.path))} from {job.start_seconds:g} s on"
-    if max((len(part) for part in parts), default=0) < COLUMNS_A_SECOND:
+    if max((len(part) for part in parts), default=0) < LEAST_COLUMNS:
         raise InputError(f"the sound of {span} is shorter than a second; label a longer stretch")
     raise InputError(f"the sound of {span} is silent; label where something is heard")
 

@@ -124,14 +124,14 @@ def card_of(
         "kind": "scene encoder",
         **origin_of(training.command, training.note),
         "data": {
-            "labels": material.labels.name,
+            "labels": one_line(material.labels.name),
             "rows": material.n_rows,
             "left_out": material.n_refused,
             "files": len(material.files),
             "files_held_out": int(is_held_out.sum()),
             "classes": classes,
         },
-        "remarks": [*_first(material.said), *remarks(classes)],
+        "remarks": [*_first(material.said), *remarks(classes, is_judged=figures is not None)],
         "figures": None if figures is None else asdict(figures),
         "settings": {**asdict(training.recipe), "held_out": training.held_out},
         "parameters": sum(one.numel() for one in net.parameters()),
@@ -161,14 +161,21 @@ def _classes(files: Sequence[HeardFile], is_held_out: NDArray[np.bool_]) -> dict
     return {label: found[label] for label in sorted(found)}
 
 
-def remarks(classes: dict[str, dict[str, float]]) -> list[str]:
-    """A line for each class that cannot be judged, however files are drawn."""
-    return [
-        f"all stretches of class {one_line(label)!r} are of one file: it is learned, but how well it is told"
-        " cannot be judged; label stretches of other files"
-        for label, own in classes.items()
-        if own["files"] == 1
-    ]
+def remarks(classes: dict[str, dict[str, float]], *, is_judged: bool) -> list[str]:
+    """A line for each class that cannot be judged: of one file, or, if any is judged, with none held out."""
+    said = []
+    for label, own in classes.items():
+        why = ""
+        if own["files"] == 1:
+            why = "are of one file"
+        elif is_judged and not own["files_held_out"]:
+            why = "are of files that other classes need to learn from"
+        if why:
+            said.append(
+                f"all stretches of class {one_line(label)!r} {why}: it is learned, but how well it is told"
+                " cannot be judged; label stretches of other files"
+            )
+    return said
 
 
 TABLE_COLUMNS = ("class", "files", "held out", "stretches", "seconds", "told right", "by statistics")
