@@ -294,6 +294,7 @@ def test_a_few_reviews_are_counted_apart_and_do_not_break_the_calibration(
 # ---------------------------------------------------------------- the verb
 
 
+@pytest.mark.slow
 def test_a_store_is_calibrated_with_what_people_said(
     library: Library, store: Path, tmp_path: Path, matcher: Run
 ) -> None:

@@ -592,6 +592,7 @@ def test_a_case_counts_by_what_is_seen_and_heard_of_it() -> None:
 # ---------------------------------------------------------------- the verb
 
 
+@pytest.mark.slow
 def test_a_store_in_which_hardly_anything_is_said_calibrates_its_pictures(
     matcher: Run, tmp_path: Path
 ) -> None:
@@ -607,6 +608,7 @@ def test_a_store_in_which_hardly_anything_is_said_calibrates_its_pictures(
     assert matcher("query", "--store", store, tmp_path / "f0.mp4", "--json").object["patches"] > 0
 
 
+@pytest.mark.slow
 def test_calibrating_without_sound_listens_to_nothing(matcher: Run, store: Path, tmp_path: Path) -> None:
     kept, out = tmp_path / "kept.npz", tmp_path / "out.safetensors"
     words = ("calibrate", "--store", store, "--clips", 12, "--keep", kept, "--out", out, "--json")

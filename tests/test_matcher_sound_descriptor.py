@@ -293,6 +293,7 @@ def test_the_command_writes_a_file_that_hears_and_says_how_it_was_made(
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
+@pytest.mark.slow
 def test_the_same_words_write_the_same_file_and_another_seed_another(
     words: Train, matcher: Run, tmp_path: Path
 ) -> None:
@@ -303,6 +304,7 @@ def test_the_same_words_write_the_same_file_and_another_seed_another(
     assert metadata(a) == metadata(b) != metadata(c)
 
 
+@pytest.mark.slow
 def test_films_without_sound_are_told_of_in_a_line_each_and_the_rest_goes_on(
     words: Train, matcher: Run
 ) -> None:
