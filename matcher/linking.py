@@ -65,6 +65,9 @@ from matcher.voting import Candidate, Hits, ballot, best_rival, collect_hits, vo
 PROMISE = -5.0
 #: A candidate of the pictures with fewer votes than this share of the first one's is not aligned.
 LEAST_VOTES = 0.1
+#: A clip that plays faster or slower than this, in octaves, mostly plays its sound so too: its own then
+#: resembles the program's no more than another's does.
+PLAIN_SPEED = 0.03
 #: Log-odds that are reported where nothing aligns.
 NO_EVIDENCE = -1000.0
 #: Raise it when the same descriptors and settings come to give another answer: all clips are then re-linked.
@@ -633,8 +636,14 @@ def _seen(
 
 
 def _is_replaced(links: Sequence[Joined]) -> bool:
-    """Whether a clip's sound is another's: so it is at every place that it is linked to."""
-    return bool(links) and all(one.picture is not None and one.picture.has_other_sound for one in links)
+    """Whether a clip's sound is known to be another's: so it is at every place that it is linked to.
+
+    Where a clip plays at another speed nobody knows.
+    """
+    seen = [one.picture for one in links if one.picture is not None and one.picture.evidence is not None]
+    return 0 < len(seen) == len(links) and all(
+        one.has_other_sound and one.evidence is not None and one.evidence.speed <= PLAIN_SPEED for one in seen
+    )
 
 
 def positions_of(view: CatalogView, program_ids: Collection[str]) -> set[int]:

@@ -279,6 +279,8 @@ def test_pictures_that_move_are_as_sure_whatever_is_heard(linker: Linker) -> Non
     assert dubbed.candidates[0].log_odds == ask(linker, seen).candidates[0].log_odds
     assert [one.sound_replaced for one in (dubbed, own, mute)] == [True, False, False]
     assert dubbed.to_json()["sound_replaced"] is True
+    fast = ask(linker, replace(clip_of(cut("p2", 30.4, speed=1.25)), sound=strange_sound()))
+    assert (fast.program_id, fast.sound_replaced) == ("p2", False), "its own would not be known either"
     unknown = ask(linker, replace(clip_of(stranger()), sound=strange_sound()))
     assert (unknown.decision, unknown.sound_replaced) == ("none", False)
 
