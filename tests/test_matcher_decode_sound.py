@@ -690,6 +690,11 @@ def test_a_stretch_of_no_film_is_silent_and_a_warning(
 # ---------------------------------------------------------------- on a thread of its own
 
 
+def listeners() -> set[threading.Thread]:
+    """The threads that take in sound now."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("listen")}
+
+
 @pytest.mark.parametrize("n", [0, 1, 63, 64, 65, 64 * 20 + 7])
 def test_a_thread_hands_over_every_packet_in_order(n: int) -> None:
     taken: list[object] = []
@@ -700,6 +705,7 @@ def test_a_thread_hands_over_every_packet_in_order(n: int) -> None:
         threads.add(threading.current_thread().name)
         return []
 
+    before = listeners()
     track = SoundTrack(_stream=SimpleNamespace(codec_context=SimpleNamespace(decode=decode)))
     aside = SoundThread(track)
     packets = [SimpleNamespace(number=i) for i in range(n)]
@@ -708,7 +714,7 @@ def test_a_thread_hands_over_every_packet_in_order(n: int) -> None:
     aside.wait()
     assert taken == packets
     assert all(name.startswith("listen") for name in threads)
-    assert not any(thread.name.startswith("listen") for thread in threading.enumerate())
+    assert listeners() <= before
     aside.wait()  # nothing more to wait for
 
 
@@ -746,16 +752,18 @@ def test_a_fault_that_is_no_files_is_raised_to_the_reader() -> None:
     def decode(packet: object) -> list[av.AudioFrame]:
         raise RuntimeError("not the file's fault")
 
+    before = listeners()
     aside = SoundThread(SoundTrack(_stream=SimpleNamespace(codec_context=SimpleNamespace(decode=decode))))
     aside.take(SimpleNamespace())
     with pytest.raises(RuntimeError, match="not the file's fault"):
         aside.wait()
-    assert not any(thread.name.startswith("listen") for thread in threading.enumerate())
+    assert listeners() <= before
 
 
 def test_a_reader_that_stops_early_leaves_no_thread(tmp_path: Path) -> None:
     path = write(tmp_path / "long.mkv", [Track([(0.0, talk(1, 20.0))], rate_hz=RATE_HZ)], seconds=20.0)
+    before = listeners()
     frames = sample_frames(path, FPS2, sound=SoundTrack())
     next(frames)
     frames.close()
-    assert not any(thread.name.startswith("listen") for thread in threading.enumerate())
+    assert listeners() <= before

@@ -254,7 +254,7 @@ def test_anothers_sound_is_known_and_no_embedding_is_made_of_it(catalog: Catalog
     assert abs(embedded(is_replaced=True) - embedded(is_replaced=False)).max() > 0.01
 
     # What a night finds out is of no features until it is committed: it may not be.
-    other = next(answer for answer, _ in query_all() if answer.clip_id == "other")
+    (other,) = [answer for answer, _ in query_all() if answer.clip_id == "other"]
     assert other.sound_replaced
     unsaid = replace(other, sound_replaced=False)
     with catalog.writing() as writer:
