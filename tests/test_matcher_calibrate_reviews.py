@@ -267,6 +267,7 @@ def test_without_reviews_nothing_is_different(live: LiveIndex, clips: Path, plai
     assert plain.to_json()["reviews"] is None
 
 
+@pytest.mark.slow
 def test_a_few_reviews_are_counted_apart_and_do_not_break_the_calibration(
     live: LiveIndex, clips: Path, plain: Calibrated
 ) -> None:

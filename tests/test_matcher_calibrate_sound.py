@@ -192,6 +192,7 @@ def test_a_sound_that_is_laid_over_is_a_source_too(
     assert np.mean(loud) > 0.5
 
 
+@pytest.mark.slow
 def test_what_is_heard_is_drawn_by_the_seed(films: LiveIndex, cuts: list[Cut]) -> None:
     once, again = ([heard(films, cuts, cut) for cut in cuts[:12]] for _ in range(2))
     other = [heard(films, cuts, cut, seed=2) for cut in cuts[:12]]

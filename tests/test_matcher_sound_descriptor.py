@@ -337,6 +337,7 @@ def test_words_that_cannot_be_followed_are_refused_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_fit_that_fails_leaves_the_old_file_and_no_draft(
     words: Train, matcher: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

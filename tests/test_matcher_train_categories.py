@@ -34,10 +34,10 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     catalog = Catalog.create(folder / "store", ModelInfo("fp", "frames", 4))
     rng = np.random.default_rng(0)
     rows, records, links, clips = [], [], [], []
-    for program in range(32):
+    for program in range(20):
         category = program % len(PATHS)
         own = rng.normal(scale=0.12, size=D)
-        for number in range(6):
+        for number in range(3):
             clip_id = f"c{program:02d}-{number}"
             x = np.eye(D)[category] + own + rng.normal(scale=0.1, size=D)
             x = (x / np.linalg.norm(x)).astype(np.float32)
@@ -77,7 +77,7 @@ def test_heads_are_trained_used_and_answer(
     assert [tier["learned"] for tier in found["tiers"]] == [3, 4]
     assert all(tier["figures"]["accuracy"] > 0.9 for tier in found["tiers"])
     # Programs come from the links: whole ones were held out.
-    assert [tier["programs"] for tier in found["tiers"]] == [32, 32]
+    assert [tier["programs"] for tier in found["tiers"]] == [20, 20]
     assert (tmp_path / "cats" / "tier2.md").is_file()
     used = matcher("models", "use", "--categories", tmp_path / "cats", "--store", kept[0], "--json")
     assert used.code == 0, used.err
@@ -87,7 +87,8 @@ def test_heads_are_trained_used_and_answer(
     assert model.predict(np.eye(D, dtype=np.float32)[[1]])[0].path == PATHS[1]
     # One tier is trained anew, and the other stays.
     before = {path.name: path.read_bytes() for path in (tmp_path / "cats").glob("*.safetensors")}
-    ran = trained(matcher, kept, tmp_path / "cats", "--tier", "3", "--augment", "mixup", "--augment", "noise")
+    words = ("--head", "logistic", "--tier", "3", "--augment", "mixup", "--augment", "noise")
+    ran = trained(matcher, kept, tmp_path / "cats", *words)
     assert ran.code == 0, ran.err
     after = {path.name: path.read_bytes() for path in (tmp_path / "cats").glob("*.safetensors")}
     assert [name for name in before if before[name] != after[name]] == ["tier3.safetensors"]
@@ -149,8 +150,9 @@ def test_a_category_of_few_clips_is_answered_by_them_at_once(
     few += [("c03-0", PATHS[3]), ("c07-0", PATHS[3])]
     labels = labels_of(tmp_path / "few.csv", few, "clip_id,category")
     ran = trained(
-        matcher, (kept[0], labels, kept[2]), tmp_path / "cats", "--min-examples", "5", "--tier", "3"
-    )
+        matcher, (kept[0], labels, kept[2]), tmp_path / "cats", "--min-examples", "5", "--tier", "3",
+        "--head", "logistic",
+    )  # fmt: skip
     assert ran.code == 0, ran.err
     assert [tier["by_examples"] for tier in json.loads(ran.out)["tiers"]] == [1]
     from matcher.categories import CategoryModel
