@@ -38,6 +38,17 @@ def cuda() -> str:
     return "cuda"
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Lets torch compute with one thread, for nets so small that a second one only waits."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def matcher(capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command in this process and gives back what it did."""

@@ -18,15 +18,9 @@ from matcher.encoders.scene_net import SceneNet, levels, save_scene_net
 from matcher.errors import InputError
 from matcher.sound import LEAST_POWER, RATE_HZ, mel_columns
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SILENCE = math.log(LEAST_POWER)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> object:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import made_scenes
 import media
 import numpy as np
 import pytest
-import torch
 from commands import Ran, Run
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,16 +32,10 @@ from matcher.training.scene import SceneRecipe, scene_figures, train_scene
 from matcher.training.scene_material import HeardFile, cut, hold_out, listen
 from matcher.training.scene_run import SceneTraining, remarks
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SECONDS, N_FILES, STEPS = 4.0, 5, 12
 Rows = Iterable[Iterable[object]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> object:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -15,15 +15,9 @@ from matcher.encoders.scene_net import SceneNet, save_scene_net
 from matcher.errors import InputError
 from matcher.training.scene import SceneRecipe, Stretch, _Crops, scene_figures, train_scene
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 QUICK = SceneRecipe(steps=70)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> object:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
