@@ -138,6 +138,7 @@ def drawn_sounds(films: LiveIndex, cuts: list[Cut]) -> list[tuple[Cut, HeardClip
     return found
 
 
+@pytest.mark.slow
 def test_muted_replaced_and_edited_ones_all_occur_as_often_as_they_should(
     drawn_sounds: list[tuple[Cut, HeardClip, str]],
 ) -> None:
@@ -160,6 +161,7 @@ def test_muted_replaced_and_edited_ones_all_occur_as_often_as_they_should(
     assert not {"tempo", "playback_speed"} & set(KINDS)
 
 
+@pytest.mark.slow
 def test_the_source_that_is_named_is_the_one_that_is_heard(
     films: LiveIndex, drawn_sounds: list[tuple[Cut, HeardClip, str]]
 ) -> None:
@@ -207,12 +209,14 @@ def test_what_is_heard_is_drawn_by_the_seed(films: LiveIndex, cuts: list[Cut]) -
     )
 
 
+@pytest.mark.slow
 def test_without_another_program_no_sound_is_replaced(films: LiveIndex, cuts: list[Cut]) -> None:
     for cut in cuts[:20]:
         one = heard_of(films.view, cut, None, [], LISTENER, length_seconds=length_of(cut), seed=1)
         assert one.stretches in ((cut.stretch,), ())
 
 
+@pytest.mark.slow
 def test_of_two_stretches_both_are_heard(films: LiveIndex, cuts: list[Cut]) -> None:
     """One after the other, as the pictures show them."""
     first = next(cut for cut in cuts if np.allclose(np.diff(cut.times), 0.5) and len(cut.times) > 10)

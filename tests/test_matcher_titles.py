@@ -95,6 +95,7 @@ def test_a_title_with_a_typo_is_mostly_first_and_less_certain(many: tuple[Catalo
     assert np.mean(less) > 0.95
 
 
+@pytest.mark.slow
 def test_the_search_loses_no_title_that_scoring_all_of_them_finds(many: tuple[Catalog, list[str]]) -> None:
     """Brute force: every name of every program scored; the best is the same."""
     catalog, names = many

@@ -68,6 +68,7 @@ def trained(matcher: Run, kept: tuple[Path, Path, Path], out: Path, *words: str)
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_heads_are_trained_used_and_answer(
     matcher: Run, kept: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
