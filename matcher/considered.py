@@ -92,6 +92,15 @@ class Assessed:
         return bool(np.average([match.ambiguity for match in self.matches], weights=sizes) >= STILL)
 
     @property
+    def other_sound(self) -> float:
+        """What is taken off the log-odds of a still scene with another sound: 0 or less.
+
+        That a clip shows such a scene does not say that this stretch of it was copied; if it was, its sound
+        should be there too. Where pictures tell the place from others, sound says nothing against it.
+        """
+        return OTHER_SOUND if self.has_other_sound and self.is_still else 0.0
+
+    @property
     def confidence(self) -> float:
         """Probability of the link, 0 to 1."""
         return _probability(self.log_odds)
@@ -268,12 +277,8 @@ def _joined(program: int, picture: Assessed | None, sound: Assessed | None) -> J
 
 
 def _own_log_odds(found: Assessed) -> float:
-    """Log-odds by one witness; of a still scene with another sound less than its pictures say.
-
-    That a clip shows such a scene does not say that this stretch of it was copied; if it was, its sound
-    should be there too. Where pictures tell the place from others, sound says nothing against it.
-    """
-    return found.log_odds + (OTHER_SOUND if found.has_other_sound and found.is_still else 0.0)
+    """Log-odds by one witness, less what :attr:`Assessed.other_sound` takes off."""
+    return found.log_odds + found.other_sound
 
 
 def join_log_odds(seen: float | None, heard: float | None, *, is_same_place: bool) -> float:
@@ -356,8 +361,7 @@ def sight_of(
             )
             if inside.size == 0 or seconds.size == 0:
                 continue
-            if inside.size > MOST_SEEN:
-                inside = inside[np.linspace(0, inside.size - 1, MOST_SEEN).astype(np.int64)]
+            inside = _spread(inside)
             similarity = look.vectors[inside] @ band.T
             on_line = similarity_on_line(similarity, seconds, match.line.at(look.t_seconds[inside]))
             room = np.maximum(1.0 - level[inside], 0.01)
@@ -383,26 +387,30 @@ def has_other_sound(found: Assessed, sound: Look, level: NDArray[np.float32], re
     compared = [
         _compared_sounds(match, sound, level, read_band) for match in found.matches if not match.is_reversed
     ]
-    rows = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in compared)])
+    rows = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _, _ in compared)])
     step = float(np.median(np.diff(sound.t_seconds))) if len(sound) > 1 else 0.0
-    if rows.size * step < LEAST_OTHER_SECONDS or different_frames(sound.vectors[rows]) < LEAST_HEARD:
+    n_patches = sum(n for _, _, n in compared)
+    if n_patches * step < LEAST_OTHER_SECONDS or different_frames(sound.vectors[rows]) < LEAST_HEARD:
         return False
-    return float(np.concatenate([excess for _, excess in compared]).mean()) < SAME_SOUND
+    return float(np.concatenate([excess for _, excess, _ in compared]).mean()) < SAME_SOUND
 
 
 def _compared_sounds(
     match: Match, sound: Look, level: NDArray[np.float32], read_band: BandReader
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Which patches of a clip's sound are inside a match and have one of the asset at their moment.
+) -> tuple[NDArray[np.int64], NDArray[np.float32], float]:
+    """The patches of a clip's sound that are inside a match and have one of the asset at their moment.
 
-    And how much of the way from chance to identity each goes to the one that it resembles most: pictures tell
-    the moment to a fraction of a second, in which a sound has changed.
+    Returns:
+        Which these are, of a long match some of them, evenly spread; how much of the way from chance to
+        identity each goes to the one that it resembles most, for pictures tell the moment to a fraction of a
+        second, in which a sound has changed; and how many there are of the whole match.
     """
     times = sound.t_seconds
     inside = np.flatnonzero((times >= match.clip_start_seconds) & (times < match.clip_end_seconds))
-    nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
+    nothing = np.zeros(0, np.int64), np.zeros(0, np.float32), 0.0
     if inside.size == 0:
         return nothing
+    n_inside, inside = inside.size, _spread(inside)
     there = match.line.at(times[inside])
     seconds, band = read_band(
         match.asset, there.min() - SAME_MOMENT_SECONDS, there.max() + SAME_MOMENT_SECONDS
@@ -414,7 +422,14 @@ def _compared_sounds(
     has = is_near.any(axis=1)
     rows = inside[has]
     excess = (similarity[has] - level[rows]) / np.maximum(1.0 - level[rows], 0.01)
-    return rows, np.clip(excess, LEAST_SEEN, 1.0).astype(np.float32)
+    return rows, np.clip(excess, LEAST_SEEN, 1.0).astype(np.float32), n_inside * float(has.mean())
+
+
+def _spread(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """At most :data:`MOST_SEEN` of some rows."""
+    if rows.size <= MOST_SEEN:
+        return rows
+    return rows[np.linspace(0, rows.size - 1, MOST_SEEN).astype(np.int64)]
 
 
 def _best_mean(by_look: Sequence[Sequence[NDArray[np.float32]]]) -> float | None:

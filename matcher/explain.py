@@ -530,7 +530,7 @@ def common_of(joined: Joined) -> Common | None:
     if seen is not None and heard is not None and together > max(seen, heard):
         coincidence = together - seen - heard
     taken = joined.log_odds - together
-    if joined.picture is not None and joined.picture.has_other_sound and joined.picture.is_still:
+    if joined.picture is not None and joined.picture.other_sound:
         return Common(seen, heard, coincidence, 0.0, other_sound=taken)
     return Common(seen, heard, coincidence, taken)
 

@@ -33,6 +33,7 @@ from matcher.considered import (
     Assessed,
     Considered,
     Joined,
+    _compared_sounds,
     agree,
     aligned_parts,
     has_other_sound,
@@ -541,6 +542,14 @@ def test_a_place_that_sounds_alike_or_a_sound_that_says_little_is_no_other() -> 
     # A hum, or one word for all of the time, is a sound that anything may have.
     hum = replace(clip, vectors=np.repeat(clip.vectors[:1], len(clip), axis=0))
     assert not sounds_otherwise(seen, hum, sounds_at((0, 100)))
+
+
+def test_hours_of_another_sound_are_compared_here_and_there() -> None:
+    clip, read = a_sound(0, 7200), sounds_at((0, 8000))
+    seen = found(0, 3.0, a_match(0, 7200, offset=20))
+    assert sounds_otherwise(seen, clip, read)
+    rows, excess, n = _compared_sounds(seen.matches[0], clip, np.full(len(clip), 0.8, np.float32), read)
+    assert (rows.size, excess.size, n) == (256, 256, len(clip))
 
 
 @settings(deadline=None, max_examples=60)
