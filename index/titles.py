@@ -78,8 +78,3 @@ class Counted:
                 )  # fmt: skip
                 scored.append((row, score))
         return sorted(scored, key=lambda pair: -pair[1])[:limit]
-
-
-def scan(documents: Sequence[str], window: str, *, limit: int) -> list[tuple[int, float]]:
-    """Score every document against one window; see :meth:`Counted.scan`."""
-    return Counted(documents).scan(window, limit=limit)

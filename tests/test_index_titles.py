@@ -80,7 +80,7 @@ def bm25(documents: list[str], window: str) -> list[float]:
 )
 def test_a_scan_is_bm25_as_written_down(documents: list[str], window: str, limit: int) -> None:
     want = bm25(documents, window)
-    found = titles.scan(documents, window, limit=limit)
+    found = titles.Counted(documents).scan(window, limit=limit)
     assert len(found) == min(limit, sum(score > 0 for score in want))
     np.testing.assert_allclose([score for _, score in found], [want[row] for row, _ in found])
     rest = set(range(len(documents))) - {row for row, _ in found}
